@@ -1,0 +1,1 @@
+"""Callboard's services: each its own deployment, none imports another."""

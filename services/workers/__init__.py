@@ -1,0 +1,1 @@
+"""The worker deployment: one process serves one family, or all in development."""

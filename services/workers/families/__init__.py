@@ -1,0 +1,1 @@
+"""Job families, one folder each. Nothing is registered elsewhere: a folder with a contract.py is a family."""

@@ -1,0 +1,1 @@
+"""Imports: workbooks and rows into the product's database."""

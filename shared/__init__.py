@@ -1,0 +1,1 @@
+"""The library that every Callboard service stands on: contracts, engine, broker, storage, client."""

@@ -1,0 +1,1 @@
+"""JobBroker: a Dramatiq broker over the engine."""

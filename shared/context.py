@@ -1,0 +1,161 @@
+"""What a handler is given beside its payload.
+
+A handler is ``def handler(payload: MyPayload, job: JobContext) -> result`` (or ``async def``); the result is anything
+that JSON can hold, or a pydantic model.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from shared.engine.engine import LeaseStatus
+from shared.errors import JobCancelled, LeaseLost
+
+#: progress reports sent at most this often; those in between are coalesced, the last one wins
+PROGRESS_INTERVAL_S = 0.2
+#: how long ``cancelled`` answers from memory before it asks the server again
+CANCEL_CHECK_INTERVAL_S = 1.0
+
+
+class JobPort(Protocol):
+    """The part of the queue that a running job may talk to; implemented by the engine and by tests."""
+
+    def progress(
+        self, job_id: str, token: int, percent: float, message: str | None, data: Mapping[str, Any]
+    ) -> LeaseStatus: ...
+
+    def log(self, job_id: str, token: int, level: str, message: str, data: Mapping[str, Any]) -> None: ...
+
+    def save_checkpoint(self, job_id: str, token: int, state: bytes) -> LeaseStatus: ...
+
+    def load_checkpoint(self, job_id: str) -> bytes | None: ...
+
+    def lease_status(self, job_id: str, token: int) -> LeaseStatus: ...
+
+
+class JobContext:
+    """One run of a job, as its handler sees it. Its methods may be called from any thread.
+
+    Args:
+        port: where reports go.
+        job_id: ``<queue>.<ULID>``.
+        token: fencing token of this run's lease.
+        attempt: which attempt this is, counted from 1.
+        attempts: how many there may be.
+        owner: id of the user on whose behalf the job runs.
+        tags: what the caller marked the job with.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        port: JobPort,
+        *,
+        job_id: str,
+        token: int = 1,
+        attempt: int = 1,
+        attempts: int = 1,
+        owner: str | None = None,
+        tags: tuple[str, ...] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.job_id = job_id
+        self.token = token
+        self.attempt = attempt
+        self.attempts = attempts
+        self.owner = owner
+        self.tags = tags
+        self.checkpoint = Checkpoint(self, port)
+        self._port = port
+        self._clock = clock
+        self._mutex = threading.Lock()
+        self._pending: tuple[float, str | None, dict[str, Any]] | None = None
+        self._sent_at = float("-inf")
+        self._checked_at = clock()
+        self._status = LeaseStatus.HELD
+
+    @property
+    def idempotency_key(self) -> str:
+        """A key that is the same for every attempt of this job, for services that take one."""
+        return self.job_id
+
+    def progress(self, percent: float, message: str | None = None, **data: Any) -> None:
+        """Report how far the job is.
+
+        Reports are coalesced to at most five a second; the last one before the end of the run is always sent.
+
+        Args:
+            percent: 0 to 100; values outside are clipped.
+            message: one line for people.
+            **data: anything JSON can hold, e.g. ``rows=1200, rows_per_s=800, remaining_s=3``.
+        """
+        with self._mutex:
+            self._pending = (min(100.0, max(0.0, float(percent))), message, data)
+            if self._clock() - self._sent_at < PROGRESS_INTERVAL_S:
+                return
+        self.flush()
+
+    def flush(self) -> None:
+        """Send the progress report that is held back, if any."""
+        with self._mutex:
+            if self._pending is None:
+                return
+            percent, message, data = self._pending
+            self._pending = None
+            self._sent_at = self._clock()
+        self.notice(self._port.progress(self.job_id, self.token, percent, message, data))
+
+    def log(self, message: str, level: str = "info", **data: Any) -> None:
+        """Keep a line with the job, for people who look at it. The last 1,000 lines are kept."""
+        self._port.log(self.job_id, self.token, level, message, data)
+
+    def notice(self, status: LeaseStatus) -> None:
+        """Take note of what the queue said about this run's lease."""
+        with self._mutex:
+            self._checked_at = self._clock()
+            # Lost is final; and a request to cancel isn't taken back.
+            if self._status is LeaseStatus.HELD:
+                self._status = status
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the handler should stop: the job was cancelled, or this worker lost it to another."""
+        if self._status is LeaseStatus.HELD and self._clock() - self._checked_at >= CANCEL_CHECK_INTERVAL_S:
+            self.notice(self._port.lease_status(self.job_id, self.token))
+        return self._status is not LeaseStatus.HELD
+
+    def raise_if_cancelled(self) -> None:
+        """Stop here if the job was cancelled or lost.
+
+        Raises:
+            JobCancelled: somebody cancelled it.
+            LeaseLost: another worker has it.
+        """
+        if self.cancelled:
+            raise LeaseLost if self._status is LeaseStatus.LOST else JobCancelled
+
+
+class Checkpoint:
+    """Where a job would go on after a failure. Survives retries and the death of the worker."""
+
+    def __init__(self, job: JobContext, port: JobPort) -> None:
+        self._job = job
+        self._port = port
+
+    def load(self) -> bytes | None:
+        """Give what was saved last, None on the first run."""
+        return self._port.load_checkpoint(self._job.job_id)
+
+    def save(self, state: bytes) -> None:
+        """Save the state, at most 1 MiB.
+
+        Raises:
+            LeaseLost: another worker has the job; nothing was saved.
+        """
+        status = self._port.save_checkpoint(self._job.job_id, self._job.token, state)
+        self._job.notice(status)
+        if status is LeaseStatus.LOST:
+            raise LeaseLost

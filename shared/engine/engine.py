@@ -1,0 +1,331 @@
+"""What a queue can do: the Engine protocol and the values that go in and out of it.
+
+Times are milliseconds since the epoch on the *server's* clock; clients never supply the time of a transition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Any, Protocol
+
+from shared.contracts.queue import QueueContract
+from shared.engine.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to be added."""
+
+    #: ``<queue>.<ULID>``; adding the same id again does nothing, so that a lost reply can be answered by a repeat
+    id: str
+    #: job type, or the name of a Dramatiq actor
+    name: str
+    #: what the actor is called with, see :mod:`shared.engine.record`
+    body: bytes
+    #: lower runs first
+    priority: int = 0
+    #: wait this long before it may run, milliseconds
+    delay_ms: int = 0
+    #: do not run before this time, milliseconds since the epoch; wins over ``delay_ms``
+    run_at_ms: int | None = None
+    #: how often its worker may die under it; None takes the queue server's default
+    max_stalls: int | None = None
+    #: keep the finished job for at most this long, seconds; None leaves it to the queue
+    keep_s: int | None = None
+    #: further options as given by the caller (attempts, backoff, timeout_s, tags, owner); JSON-able
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedJob:
+    """A job that this process holds."""
+
+    id: str
+    #: fencing token: grows with each lease of the job, and whoever holds an older one changes nothing
+    token: int
+    name: str
+    body: bytes
+    #: which attempt this is, counted from 1
+    attempt: int
+    #: how often its worker died under it since it last made progress
+    stalls: int
+    priority: int
+    created_ms: int
+    options: Mapping[str, Any]
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    COMPLETE = "complete"
+    #: try again after a delay
+    RETRY = "retry"
+    FAIL = "fail"
+    CANCEL = "cancel"
+    #: hand it back unstarted: no attempt is counted
+    RELEASE = "release"
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The end of a run, to be committed."""
+
+    job_id: str
+    token: int
+    outcome: Outcome
+    #: RETRY: wait this long, milliseconds
+    delay_ms: int = 0
+    #: COMPLETE: the result as JSON; RETRY, FAIL and CANCEL: the error as JSON
+    data: bytes = b""
+    #: RETRY: replaces the body; empty keeps it
+    body: bytes = b""
+
+
+class FinishStatus(IntEnum):
+    """What became of a finish."""
+
+    #: there is no such job any more
+    GONE = -2
+    #: the lease was lost: somebody else holds the job, nothing was changed
+    STALE = -1
+    #: this very finish was committed before (its reply was lost)
+    ALREADY = 0
+    COMMITTED = 1
+
+
+class LeaseStatus(IntEnum):
+    """What a lease holder learns when it renews or reports."""
+
+    LOST = -1
+    HELD = 1
+    #: held, and somebody asked to cancel the job
+    CANCEL_REQUESTED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class CycleReply:
+    """What one cycle gave."""
+
+    jobs: list[LeasedJob]
+    #: one status a finish, in order
+    finishes: list[FinishStatus]
+    #: milliseconds until something may become due without anybody's doing; None when nothing is
+    next_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many jobs a queue has in each state."""
+
+    waiting: int
+    delayed: int
+    blocked: int
+    active: int
+    completed: int
+    failed: int
+    cancelled: int
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as it is stored, for people and the API."""
+
+    id: str
+    queue: str
+    name: str
+    state: State
+    priority: int
+    created_ms: int
+    #: delayed: when it is due
+    due_ms: int | None
+    #: start of the last attempt
+    started_ms: int | None
+    finished_ms: int | None
+    #: attempts made, the running one included
+    attempt: int
+    stalls: int
+    worker: str | None
+    cancel_requested: bool
+    #: first argument of the call when that is a JSON object (every contract's job); None where it cannot be shown
+    payload: Mapping[str, Any] | None
+    options: Mapping[str, Any]
+    #: ``{"percent": 0-100, "message": str, "data": {...}, "at_ms": int}``
+    progress: Mapping[str, Any] | None
+    result: Any
+    #: ``{"type": str, "message": str, "retryable": bool, "traceback": str}``
+    error: Mapping[str, Any] | None
+    #: every attempt so far: ``{"attempt", "started_ms", "ended_ms", "worker", "outcome", "error"}``
+    attempts: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list of jobs."""
+
+    jobs: list[JobRecord]
+    #: pass it to get the next part; None at the end
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a job or a queue."""
+
+    #: position in the queue's stream
+    id: str
+    queue: str
+    #: added, waiting, active, progress, completed, failed, delayed, cancelled, stalled, removed, paused, resumed …
+    name: str
+    #: None for events of the queue itself
+    job_id: str | None
+    #: further fields, e.g. ``type``, ``attempt``, ``progress``, ``error``
+    data: Mapping[str, Any]
+
+
+class Engine(Protocol):
+    """The queue.
+
+    Every method may raise :class:`shared.errors.EngineUnavailable` when the server cannot be reached or cannot take
+    writes; the call may then have taken effect or not, and repeating it is safe.
+    """
+
+    # -- producing --
+
+    def add(self, queue: str, jobs: Sequence[NewJob]) -> list[bool]:
+        """Add jobs, all or none. Gives, for each, whether it is new (False: its id was there already)."""
+        ...
+
+    # -- consuming --
+
+    def cycle(
+        self,
+        queue: QueueContract,
+        *,
+        worker: str,
+        request: str,
+        repeat: bool,
+        want: int,
+        lease_ms: int,
+        finishes: Sequence[Finish] = (),
+    ) -> CycleReply:
+        """Commit finishes, tidy up, and lease up to ``want`` jobs, in one step.
+
+        Args:
+            worker: stable name of the process.
+            request: id of this call; a repeat of the call carries the same.
+            repeat: whether this call's earlier reply was lost; then the jobs that it leased are given again.
+        """
+        ...
+
+    def renew(self, queue: str, leases: Sequence[tuple[str, int]], lease_ms: int) -> list[LeaseStatus]:
+        """Extend leases, given as (job id, token)."""
+        ...
+
+    def reap(self, queue: str) -> list[str]:
+        """Take jobs from workers whose lease ran out; gives their ids."""
+        ...
+
+    def wait(self, queues: Sequence[str], timeout_s: float) -> str | None:
+        """Block until one of the queues may have work; gives its name, None after the timeout."""
+        ...
+
+    # -- reporting while a job runs --
+
+    def progress(
+        self, job_id: str, token: int, percent: float, message: str | None, data: Mapping[str, Any]
+    ) -> LeaseStatus:
+        """Store a job's progress and tell those who watch."""
+        ...
+
+    def log(self, job_id: str, token: int, level: str, message: str, data: Mapping[str, Any]) -> None:
+        """Append to the job's log, which keeps the last 1,000 lines."""
+        ...
+
+    def save_checkpoint(self, job_id: str, token: int, state: bytes) -> LeaseStatus:
+        """Store where the job would go on after a failure."""
+        ...
+
+    def load_checkpoint(self, job_id: str) -> bytes | None:
+        """Give what :meth:`save_checkpoint` stored last."""
+        ...
+
+    def lease_status(self, job_id: str, token: int) -> LeaseStatus:
+        """Ask whether the lease is still held and the job still wanted."""
+        ...
+
+    # -- steering --
+
+    def cancel(self, job_id: str) -> State:
+        """Cancel a job. A running one is asked to stop and stays active until it does; gives the state after.
+
+        Raises:
+            JobNotFound, WrongState: when it is finished already.
+        """
+        ...
+
+    def retry(self, job_id: str) -> None:
+        """Run a failed or cancelled job again, with all its attempts.
+
+        Raises:
+            JobNotFound, WrongState
+        """
+        ...
+
+    def promote(self, job_id: str) -> None:
+        """Let a delayed job run now.
+
+        Raises:
+            JobNotFound, WrongState
+        """
+        ...
+
+    def remove(self, job_id: str) -> None:
+        """Delete a job that is not running.
+
+        Raises:
+            JobNotFound, WrongState
+        """
+        ...
+
+    def pause(self, queue: str) -> bool:
+        """Stop handing out a queue's jobs; running ones go on. Gives whether that changed anything."""
+        ...
+
+    def resume(self, queue: str) -> bool:
+        """Undo :meth:`pause`. Gives whether that changed anything."""
+        ...
+
+    # -- reading --
+
+    def get(self, job_id: str) -> JobRecord | None:
+        """Read a job."""
+        ...
+
+    def list(
+        self, queue: str, state: State, *, cursor: str | None = None, limit: int = 50, newest_first: bool = False
+    ) -> Page:
+        """Read jobs of one state, in the order in which they would run (or ended)."""
+        ...
+
+    def logs(self, job_id: str, *, limit: int = 1000) -> Sequence[Mapping[str, Any]]:
+        """Read the end of a job's log."""
+        ...
+
+    def counts(self, queue: str) -> Counts:
+        """Count a queue's jobs."""
+        ...
+
+    def events(self, positions: Mapping[str, str], *, block_ms: int, limit: int = 500) -> Sequence[Event]:
+        """Read what happened after the given position of each queue (``$`` is now, ``0`` the beginning)."""
+        ...
+
+    def last_event(self, queue: str) -> str:
+        """Give the position of the newest event."""
+        ...
+
+    def ping(self) -> None:
+        """Check that the server answers."""
+        ...

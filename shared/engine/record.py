@@ -1,0 +1,97 @@
+"""A job as stored <-> bytes.
+
+A job's body is the call of its actor: ``{"a": positional arguments, "k": keyword arguments, "o": Dramatiq message
+options, "i": Dramatiq message id}`` as compact JSON, with empty parts left out. A contract's job has one positional
+argument, its payload. Bodies written by a Dramatiq encoder other than JSON are stored as that encoder gives them and
+never decoded outside a worker (they may be pickles).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from shared.engine.engine import JobRecord
+from shared.engine.states import State
+
+
+def to_json(value: Any) -> bytes:
+    """Encode as compact JSON, UTF-8."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str).encode()
+
+
+def encode_payload(payload: Mapping[str, Any]) -> bytes:
+    """Make the body of a contract's job."""
+    return to_json({"a": [payload]})
+
+
+def decode_payload(body: bytes) -> Mapping[str, Any] | None:
+    """Give the payload of a contract's job; None when the body is another call, or none of ours."""
+    if not body.startswith(b"{"):
+        return None
+    try:
+        arguments = json.loads(body).get("a")
+    except ValueError:
+        return None
+    if isinstance(arguments, list) and len(arguments) == 1 and isinstance(arguments[0], dict):
+        return arguments[0]
+    return None
+
+
+def decode_record(queue: str, local_id: str, fields: Mapping[str, bytes]) -> JobRecord:
+    """Read a job's hash.
+
+    Args:
+        queue: its queue.
+        local_id: its id within the queue.
+        fields: the hash; field names are listed in ``lua/lib/job.lua``.
+    """
+    attempts = [json.loads(line) for line in fields.get("at", b"").splitlines() if line]
+    state = State(fields["s"].decode())
+    error = _json(fields.get("e"))
+    attempt = _int(fields.get("a")) or 0
+    started = _int(fields.get("sa"))
+    finished = _int(fields.get("fa"))
+    worker = fields["w"].decode() if "w" in fields else None
+    if state is State.ACTIVE or state is State.COMPLETED:
+        # Runs that failed are kept by the scripts; the current or successful one is derived, which saves its bytes.
+        attempts.append(
+            {
+                "attempt": attempt,
+                "started_ms": started,
+                "ended_ms": finished if state.finished else None,
+                "worker": worker,
+                "outcome": "complete" if state is State.COMPLETED else None,
+                "error": None,
+            }
+        )
+    return JobRecord(
+        id=f"{queue}.{local_id}",
+        queue=queue,
+        name=fields["n"].decode(),
+        state=state,
+        priority=_int(fields.get("p")) or 0,
+        created_ms=_int(fields.get("ca")) or 0,
+        due_ms=_int(fields.get("da")) if state is State.DELAYED else None,
+        started_ms=started,
+        finished_ms=finished if state.finished else None,
+        attempt=attempt,
+        stalls=_int(fields.get("t")) or 0,
+        worker=worker,
+        cancel_requested="c" in fields,
+        payload=decode_payload(fields.get("d", b"")),
+        options=_json(fields.get("o")) or {},
+        progress=_json(fields.get("g")),
+        result=_json(fields.get("r")),
+        error=error,
+        attempts=attempts,
+    )
+
+
+def _int(value: bytes | None) -> int | None:
+    return int(value) if value else None
+
+
+def _json(value: bytes | None) -> Any:
+    return json.loads(value) if value else None
