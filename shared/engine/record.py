@@ -21,6 +21,11 @@ def to_json(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str).encode()
 
 
+def from_json(data: bytes) -> Any:
+    """Decode JSON."""
+    return json.loads(data)
+
+
 def encode_payload(payload: Mapping[str, Any]) -> bytes:
     """Make the body of a contract's job."""
     return to_json({"a": [payload]})

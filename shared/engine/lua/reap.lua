@@ -1,0 +1,14 @@
+-- Take jobs from workers whose lease ran out.
+--
+-- KEYS[1]  meta
+-- ARGV     default most stalls
+-- Returns  their ids
+
+-- include: lib/job.lua
+-- include: lib/waiting.lua
+-- include: lib/finish.lua
+-- include: lib/reap.lua
+
+local ids = reap(server_ms(), ARGV[1])
+if #ids > 0 and not is_paused() then arm_wake() end
+return ids

@@ -1,0 +1,20 @@
+-- Extend leases.
+--
+-- KEYS[1]  meta
+-- ARGV     lease in ms, then 2 values a lease: id, token
+-- Returns  for each 1 held, 2 held and somebody asked to cancel it, -1 lost
+
+-- include: lib/job.lua
+
+local deadline = server_ms() + tonumber(ARGV[1])
+local statuses = {}
+for i = 2, #ARGV, 2 do
+  local f = redis.call('HMGET', JOB .. ARGV[i], 's', 'l', 'c')
+  local status = -1
+  if f[1] == 'active' and f[2] == ARGV[i + 1] then
+    redis.call('ZADD', ACTIVE, 'XX', deadline, ARGV[i])
+    status = f[3] and 2 or 1
+  end
+  statuses[#statuses + 1] = status
+end
+return statuses

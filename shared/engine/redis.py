@@ -1,0 +1,363 @@
+"""RedisEngine: the queue on a Redis or Valkey server; the only caller of the Lua scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.retry import Retry
+
+from shared.config import Settings
+from shared.contracts.queue import QueueContract
+from shared.engine.engine import (
+    Counts,
+    CycleReply,
+    Event,
+    Finish,
+    FinishStatus,
+    JobRecord,
+    LeasedJob,
+    LeaseStatus,
+    NewJob,
+    Page,
+)
+from shared.engine.events import decode_event
+from shared.engine.keys import Keys, split_job_id
+from shared.engine.loader import load_script
+from shared.engine.record import decode_record, from_json, to_json
+from shared.engine.states import State
+from shared.errors import EngineUnavailable, JobNotFound, WrongState
+
+#: stalls allowed for jobs that name no number themselves
+DEFAULT_MAX_STALLS = 3
+#: lines of a job's log that are kept
+LOG_LINES_KEPT = 1_000
+#: jobs added by one script call; a longer list is cut, so that the server is never held for long
+ADD_CHUNK = 1_000
+#: how long a reply may take; scripts take milliseconds, so a longer silence is a broken connection
+REPLY_TIMEOUT_S = 5.0
+
+#: replies of a server that is there but cannot serve: starting, read-only replica, out of memory, failing over
+_UNAVAILABLE = ("READONLY", "LOADING", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY")
+
+
+def unavailable(error: Exception) -> EngineUnavailable | None:
+    """Tell an error of the surroundings (try again) from one of ours (None)."""
+    if isinstance(error, ResponseError) and not isinstance(error, redis.exceptions.ReadOnlyError):
+        text = str(error)
+        if not any(word in text for word in _UNAVAILABLE):
+            return None
+    # The text of a connection error names host and port but never the password.
+    return EngineUnavailable(f"The queue server does not answer: {type(error).__name__}: {error}", retry_after_s=1)
+
+
+class RedisEngine:
+    """See :class:`shared.engine.engine.Engine`.
+
+    Args:
+        client: connection to the server; replies must not be decoded.
+        namespace: prefix of every key.
+    """
+
+    def __init__(self, client: redis.Redis, namespace: str = "cb") -> None:
+        self._client = client
+        self._namespace = namespace
+        self._keys: dict[str, Keys] = {}
+
+    @classmethod
+    def from_url(cls, url: str, namespace: str = "cb", *, reply_timeout_s: float = REPLY_TIMEOUT_S) -> RedisEngine:
+        """Make an engine for ``redis://``, ``rediss://`` or ``unix://``; connects when first used."""
+        client = redis.Redis.from_url(
+            url,
+            socket_timeout=reply_timeout_s,
+            socket_connect_timeout=reply_timeout_s,
+            health_check_interval=0,
+            # A repeat is ours to decide: only the caller knows whether it must carry the mark of one.
+            retry=Retry(NoBackoff(), 0),
+        )
+        return cls(client, namespace)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> RedisEngine:
+        """Make an engine for the server that the settings name."""
+        return cls.from_url(settings.redis_url, settings.namespace)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    # -- producing --
+
+    def add(self, queue: str, jobs: Sequence[NewJob]) -> list[bool]:
+        """See :meth:`Engine.add`; more than 1,000 jobs are added in several steps."""
+        added: list[bool] = []
+        for start in range(0, len(jobs), ADD_CHUNK):
+            chunk = jobs[start : start + ADD_CHUNK]
+            args: list[Any] = [len(chunk)]
+            for job in chunk:
+                args += (
+                    job.id[-26:],
+                    job.name,
+                    job.body,
+                    job.priority,
+                    job.delay_ms,
+                    "" if job.run_at_ms is None else job.run_at_ms,
+                    to_json(job.options) if job.options else b"",
+                    "" if job.max_stalls is None else job.max_stalls,
+                    "" if job.keep_s is None else job.keep_s * 1000,
+                )
+            added += [flag == 1 for flag in self._run("add", queue, *args)]
+        return added
+
+    # -- consuming --
+
+    def cycle(
+        self,
+        queue: QueueContract,
+        *,
+        worker: str,
+        request: str,
+        repeat: bool,
+        want: int,
+        lease_ms: int,
+        finishes: Sequence[Finish] = (),
+    ) -> CycleReply:
+        """See :meth:`Engine.cycle`."""
+        keep = queue.retention
+        args: list[Any] = [
+            worker,
+            request,
+            1 if repeat else 0,
+            want,
+            lease_ms,
+            DEFAULT_MAX_STALLS,
+            keep.completed_age_s * 1000,
+            keep.completed_count,
+            keep.failed_age_s * 1000,
+            keep.failed_count,
+            len(finishes),
+        ]
+        for finish in finishes:
+            args += (
+                finish.job_id[-26:],
+                finish.token,
+                finish.outcome.value,
+                finish.delay_ms,
+                finish.data,
+                finish.body,
+            )
+        next_ms, statuses, jobs = self._run("cycle", queue.name, *args)
+        prefix = queue.name + "."
+        return CycleReply(
+            jobs=[_leased(prefix, fields) for fields in jobs],
+            finishes=[FinishStatus(status) for status in statuses],
+            next_ms=None if next_ms < 0 else next_ms,
+        )
+
+    def renew(self, queue: str, leases: Sequence[tuple[str, int]], lease_ms: int) -> list[LeaseStatus]:
+        """See :meth:`Engine.renew`."""
+        args: list[Any] = [lease_ms]
+        for job_id, token in leases:
+            args += (job_id[-26:], token)
+        return [LeaseStatus(status) for status in self._run("renew", queue, *args)]
+
+    def reap(self, queue: str) -> list[str]:
+        """See :meth:`Engine.reap`."""
+        return [f"{queue}.{local_id.decode()}" for local_id in self._run("reap", queue, DEFAULT_MAX_STALLS)]
+
+    def wait(self, queues: Sequence[str], timeout_s: float) -> str | None:
+        """See :meth:`Engine.wait`."""
+        by_wake = {self._of(queue).wake: queue for queue in queues}
+        # 0 would mean for ever, and the socket's own timeout must not come first.
+        timeout_s = min(max(timeout_s, 0.001), REPLY_TIMEOUT_S - 1)
+        try:
+            reply = cast("list[bytes] | None", self._client.blpop(list(by_wake), timeout=timeout_s))
+        except (RedisError, OSError) as error:
+            raise _translate(error) from error
+        return by_wake[reply[0].decode()] if reply else None
+
+    # -- reporting while a job runs --
+
+    def progress(
+        self, job_id: str, token: int, percent: float, message: str | None, data: Mapping[str, Any]
+    ) -> LeaseStatus:
+        """See :meth:`Engine.progress`."""
+        queue, local_id = split_job_id(job_id)
+        text = to_json({"percent": round(percent, 3), "message": message, "data": data})
+        return LeaseStatus(self._run("progress", queue, local_id, token, round(percent, 3), text))
+
+    def log(self, job_id: str, token: int, level: str, message: str, data: Mapping[str, Any]) -> None:
+        """See :meth:`Engine.log`."""
+        queue, local_id = split_job_id(job_id)
+        line = to_json({"level": level, "message": message, "data": data})
+        self._run("log", queue, local_id, token, line, LOG_LINES_KEPT)
+
+    def save_checkpoint(self, job_id: str, token: int, state: bytes) -> LeaseStatus:
+        """See :meth:`Engine.save_checkpoint`."""
+        queue, local_id = split_job_id(job_id)
+        return LeaseStatus(self._run("checkpoint", queue, local_id, token, state))
+
+    def load_checkpoint(self, job_id: str) -> bytes | None:
+        """See :meth:`Engine.load_checkpoint`."""
+        queue, local_id = split_job_id(job_id)
+        return cast("bytes | None", self._call("HGET", self._of(queue).job(local_id), "ck"))
+
+    def lease_status(self, job_id: str, token: int) -> LeaseStatus:
+        """See :meth:`Engine.lease_status`."""
+        queue, local_id = split_job_id(job_id)
+        state, held, cancel = self._call("HMGET", self._of(queue).job(local_id), "s", "l", "c")
+        if state != b"active" or held != str(token).encode():
+            return LeaseStatus.LOST
+        return LeaseStatus.CANCEL_REQUESTED if cancel else LeaseStatus.HELD
+
+    # -- steering --
+
+    def cancel(self, job_id: str) -> State:
+        """See :meth:`Engine.cancel`."""
+        return State(self._steer("cancel", job_id, "is finished already").decode())
+
+    def retry(self, job_id: str) -> None:
+        """See :meth:`Engine.retry`."""
+        self._steer("retry", job_id, "has neither failed nor been cancelled")
+
+    def promote(self, job_id: str) -> None:
+        """See :meth:`Engine.promote`."""
+        self._steer("promote", job_id, "is not delayed")
+
+    def remove(self, job_id: str) -> None:
+        """See :meth:`Engine.remove`."""
+        self._steer("remove", job_id, "is running: cancel it first")
+
+    def pause(self, queue: str) -> bool:
+        """See :meth:`Engine.pause`."""
+        return bool(self._run("pause", queue) == 1)
+
+    def resume(self, queue: str) -> bool:
+        """See :meth:`Engine.resume`."""
+        return bool(self._run("resume", queue) == 1)
+
+    # -- reading --
+
+    def get(self, job_id: str) -> JobRecord | None:
+        """See :meth:`Engine.get`."""
+        queue, local_id = split_job_id(job_id)
+        flat = self._call("HGETALL", self._of(queue).job(local_id))
+        return decode_record(queue, local_id, _fields(flat)) if flat else None
+
+    def list(
+        self, queue: str, state: State, *, cursor: str | None = None, limit: int = 50, newest_first: bool = False
+    ) -> Page:
+        """See :meth:`Engine.list`."""
+        flat = self._run("list", queue, state.value, 1 if newest_first else 0, cursor or "", limit)
+        jobs = [
+            decode_record(queue, flat[i].decode(), _fields(flat[i + 2])) for i in range(0, len(flat), 3) if flat[i + 2]
+        ]
+        full = len(flat) == 3 * limit
+        return Page(jobs, f"{flat[-2].decode()}:{flat[-3].decode()}" if full else None)
+
+    def logs(self, job_id: str, *, limit: int = LOG_LINES_KEPT) -> Sequence[Mapping[str, Any]]:
+        """See :meth:`Engine.logs`."""
+        queue, local_id = split_job_id(job_id)
+        lines = self._call("LRANGE", self._of(queue).log(local_id), -limit, -1)
+        return [from_json(line) for line in lines]
+
+    def counts(self, queue: str) -> Counts:
+        """See :meth:`Engine.counts`."""
+        *numbers, paused = self._run("counts", queue)
+        return Counts(*numbers, paused=paused == 1)
+
+    def events(self, positions: Mapping[str, str], *, block_ms: int, limit: int = 500) -> Sequence[Event]:
+        """See :meth:`Engine.events`."""
+        streams = {self._of(queue).events: position for queue, position in positions.items()}
+        queues = {self._of(queue).events: queue for queue in positions}
+        try:
+            reply = self._client.xread(
+                cast("dict[Any, Any]", streams), count=limit, block=min(block_ms, int(REPLY_TIMEOUT_S * 1000) - 1000)
+            )
+        except (RedisError, OSError) as error:
+            raise _translate(error) from error
+        found: Sequence[Event] = [
+            decode_event(queues[stream.decode()], event_id.decode(), fields)
+            for stream, entries in cast("Any", reply.items() if isinstance(reply, dict) else reply or ())
+            for event_id, fields in _entries(entries)
+        ]
+        return found
+
+    def last_event(self, queue: str) -> str:
+        """See :meth:`Engine.last_event`."""
+        newest = self._call("XREVRANGE", self._of(queue).events, "+", "-", "COUNT", 1)
+        return str(_entries(newest)[0][0].decode()) if newest else "0"
+
+    def ping(self) -> None:
+        """See :meth:`Engine.ping`."""
+        self._call("PING")
+
+    # -- under the hood --
+
+    def _of(self, queue: str) -> Keys:
+        keys = self._keys.get(queue)
+        if keys is None:
+            keys = self._keys[queue] = Keys(self._namespace, queue)
+        return keys
+
+    def _steer(self, script: str, job_id: str, refusal: str) -> Any:
+        queue, local_id = split_job_id(job_id)
+        reply = self._run(script, queue, local_id)
+        if reply == -1:
+            raise JobNotFound(f"There is no job {job_id!r}; it may have been removed by retention.")
+        if reply == -2:
+            raise WrongState(f"Job {job_id!r} {refusal}.")
+        return reply
+
+    def _run(self, name: str, queue: str, *args: Any) -> Any:
+        script = load_script(name)
+        meta = self._of(queue).meta
+        try:
+            try:
+                return self._client.execute_command("EVALSHA", script.sha, 1, meta, *args)
+            except NoScriptError:
+                # A fresh server, or one whose script cache was flushed.
+                return self._client.execute_command("EVAL", script.source, 1, meta, *args)
+        except (RedisError, OSError) as error:
+            raise _translate(error) from error
+
+    def _call(self, *command: Any) -> Any:
+        try:
+            return self._client.execute_command(*command)
+        except (RedisError, OSError) as error:
+            raise _translate(error) from error
+
+
+def _translate(error: Exception) -> Exception:
+    return unavailable(error) or error
+
+
+def _leased(prefix: str, fields: Sequence[Any]) -> LeasedJob:
+    local_id, token, name, body, attempt, stalls, priority, created, options = fields
+    return LeasedJob(
+        id=prefix + local_id.decode(),
+        token=int(token),
+        name=name.decode(),
+        body=body,
+        attempt=int(attempt),
+        stalls=int(stalls),
+        priority=int(priority),
+        created_ms=int(created),
+        options=from_json(options) if options else {},
+    )
+
+
+def _fields(flat: Any) -> dict[str, bytes]:
+    if isinstance(flat, dict):
+        return {name.decode(): value for name, value in flat.items()}
+    return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+
+
+def _entries(entries: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    # RESP3 nests the entries of a stream one level deeper than RESP2.
+    if entries and isinstance(entries[0], list) and entries[0] and isinstance(entries[0][0], list | tuple):
+        entries = [entry for part in entries for entry in part]
+    return cast("list[tuple[bytes, dict[bytes, bytes]]]", entries)
