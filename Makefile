@@ -22,7 +22,6 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 
 # Discovered, so that a new family's file is locked without an edit here.
 REQUIREMENTS_IN := $(sort $(patsubst ./%,%,$(shell find . -name 'requirements*.in' -not -path './.*')))
-REQUIREMENTS_TXT := $(REQUIREMENTS_IN:.in=.txt)
 
 # Where tests and linters look. Directories appear as the project grows.
 SOURCES := $(wildcard shared services bench tests deploy/dev)
@@ -82,7 +81,7 @@ format: $(READY)  ## Format the code and mend what ruff can mend.
 bench: $(READY)  ## Measure Callboard beside stock Dramatiq and pandas (minutes).
 	@$(BIN)/python -m bench $(ARGS)
 
-# Locking must work while a requirements file is out of step, so it needs uv alone, not for the packages.
+# Locking must work while a requirements file is out of step, so it depends on uv alone.
 $(UV):
 	@$(MAKE) --no-print-directory $(PACKAGES)
 
@@ -96,7 +95,7 @@ lock: $(UV)  ## Rebuild every requirements*.txt from its .in (UPGRADE=1 also tak
 		echo "$${source%.in}.txt"; \
 		$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 			--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
-			--constraints constraints.txt "$$source" --output-file "$${source%.in}.txt"; \
+			--constraints constraints.txt "$$source" --output-file "$${source%.in}.txt" || exit 1; \
 	done
 
 .PHONY: clean

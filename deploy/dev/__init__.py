@@ -1,0 +1,1 @@
+"""What ``make run`` is made of: Callboard on one machine, for development and a first look."""
