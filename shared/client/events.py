@@ -1,4 +1,4 @@
-"""Server-sent events, as the HTML standard describes them, out of lines of text."""
+"""Server-sent events, as the HTML standard describes them, out of the bytes of a stream."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ class Event:
         return not self.name
 
 
-def parse_events(lines: Iterable[str]) -> Iterator[Event]:
+def parse_events(chunks: Iterable[bytes]) -> Iterator[Event]:
     """Read events; a comment becomes a heartbeat. An event cut off by the end of the stream is dropped.
 
     Raises:
         ValueError: when an event's data is not JSON.
     """
-    name, event_id, data = "", None, []
-    for line in lines:
+    name = ""
+    event_id: str | None = None
+    data: list[str] = []
+    for line in _lines(chunks):
         if line.startswith(":"):
             yield Event("", event_id, None)
         elif line:
@@ -49,3 +51,14 @@ def parse_events(lines: Iterable[str]) -> Iterator[Event]:
             name, data = "", []
         else:
             name = ""
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    # httpx's iter_lines also splits where Unicode sees a line end (U+2028 …), which is legal inside an event's data.
+    pending = b""
+    for chunk in chunks:
+        lines = (pending + chunk).splitlines(keepends=True)
+        # A line that ends in a carriage return may be half of one that ends in CR LF.
+        pending = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        for line in lines:
+            yield line.rstrip(b"\r\n").decode("utf-8", "replace")
