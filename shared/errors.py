@@ -7,7 +7,13 @@ whether trying the same thing again can help.
 
 from __future__ import annotations
 
+import traceback
 from typing import Any, ClassVar
+
+#: characters of a traceback that are kept with a job: the end, where the cause is
+TRACEBACK_KEPT = 4_000
+#: characters of an error's message that are kept with a job
+MESSAGE_KEPT = 2_000
 
 
 class CallboardError(Exception):
@@ -156,3 +162,24 @@ class EngineUnavailable(RetryableError):
 
     code = "queue-unavailable"
     status = 503
+
+
+def error_fields(error: BaseException, *, retryable: bool) -> dict[str, Any]:
+    """Describe an error as it is kept with a job.
+
+    Args:
+        error: what the run raised.
+        retryable: whether another attempt could help, as the caller judged it.
+    """
+    trace = "".join(traceback.format_exception(error))
+    fields: dict[str, Any] = {
+        "type": type(error).__name__,
+        "message": (str(error) or (type(error).__doc__ or "").strip().split("\n")[0])[:MESSAGE_KEPT],
+        "retryable": retryable,
+        "traceback": trace if len(trace) <= TRACEBACK_KEPT else "…" + trace[-TRACEBACK_KEPT:],
+    }
+    if isinstance(error, CallboardError):
+        fields["code"] = error.code
+        if error.extra:
+            fields["extra"] = error.extra
+    return fields

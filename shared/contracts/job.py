@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import inspect
 import re
 from dataclasses import dataclass, field
 
@@ -29,7 +31,7 @@ class JobContract:
     #: queue that it runs on
     queue: str
     #: model of its input
-    payload: type[Payload]
+    payload: builtins.type[Payload]
     #: where its code is, ``package.module:function``; a string, so that the API never imports it
     handler: str
     #: how often it may run before it is failed
@@ -50,7 +52,7 @@ class JobContract:
             raise ContractError(f"job type {self.type!r}: use 'family.action' in lower case, e.g. 'imports.excel'.")
         if not HANDLER.fullmatch(self.handler):
             raise ContractError(f"{self.type}: handler is {self.handler!r}, use 'package.module:function'.")
-        if not (isinstance(self.payload, type) and issubclass(self.payload, Payload)):
+        if not (inspect.isclass(self.payload) and issubclass(self.payload, Payload)):
             raise ContractError(f"{self.type}: payload must be a subclass of Payload.")
         if self.payload.model_config.get("extra") != "forbid":
             raise ContractError(f"{self.type}: payload accepts unknown fields, remove its own 'extra' setting.")

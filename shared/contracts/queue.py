@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from shared.errors import ContractError
 
-#: Dramatiq's rule for queue names, less the dot, which parts a queue from the rest of a job id
-QUEUE_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}")
+#: Dramatiq's rule for queue names, with a bound on the length
+QUEUE_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class QueueContract:
     def __post_init__(self) -> None:
         if not QUEUE_NAME.fullmatch(self.name):
             raise ContractError(
-                f"queue name {self.name!r}: use letters, digits, '-' and '_', at most 64, not starting with a digit."
+                fXX
             )
         if self.concurrency < 1:
             raise ContractError(f"queue {self.name}: concurrency is {self.concurrency}, use 1 or more.")

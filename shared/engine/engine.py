@@ -185,6 +185,25 @@ class Event:
     data: Mapping[str, Any]
 
 
+class Waiter(Protocol):
+    """Blocks until a queue may have work. One thread waits; any may interrupt."""
+
+    def wait(self, queues: Sequence[str], timeout_s: float) -> str | None:
+        """Block until one of the queues may have work; gives its name, None after the timeout or an interrupt.
+
+        Whoever is told takes that word from the others, and so must cycle the queue, with or without wanting a job.
+        """
+        ...
+
+    def interrupt(self) -> None:
+        """End the wait that is under way, or the next one if none is."""
+        ...
+
+    def close(self) -> None:
+        """Give the connection back."""
+        ...
+
+
 class Engine(Protocol):
     """The queue.
 
@@ -214,9 +233,13 @@ class Engine(Protocol):
         """Commit finishes, tidy up, and lease up to ``want`` jobs, in one step.
 
         Args:
+            queue: the queue.
             worker: stable name of the process.
             request: id of this call; a repeat of the call carries the same.
             repeat: whether this call's earlier reply was lost; then the jobs that it leased are given again.
+            want: jobs leased at most.
+            lease_ms: length of a lease, milliseconds.
+            finishes: ends of runs.
         """
         ...
 
@@ -228,8 +251,8 @@ class Engine(Protocol):
         """Take jobs from workers whose lease ran out; gives their ids."""
         ...
 
-    def wait(self, queues: Sequence[str], timeout_s: float) -> str | None:
-        """Block until one of the queues may have work; gives its name, None after the timeout."""
+    def waiter(self, worker: str) -> Waiter:
+        """Make what a worker process blocks on while it is idle."""
         ...
 
     # -- reporting while a job runs --
@@ -328,4 +351,8 @@ class Engine(Protocol):
 
     def ping(self) -> None:
         """Check that the server answers."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections."""
         ...

@@ -6,10 +6,15 @@ and a cluster spreads the queues. Scripts receive ``meta`` in KEYS and derive th
 
 from __future__ import annotations
 
+import re
+
 from ulid import ULID
 
 from shared.contracts.queue import QUEUE_NAME
 from shared.errors import JobNotFound, UnknownQueue
+
+#: the part of a job id after its queue, a ULID
+LOCAL_ID = re.compile(r"[0-9A-Za-z]{26}")
 
 
 class Keys:
@@ -27,7 +32,7 @@ class Keys:
 
     def __init__(self, namespace: str, queue: str) -> None:
         if not QUEUE_NAME.fullmatch(queue):
-            raise UnknownQueue(f"{queue!r} is not a queue name: use letters, digits, '-' and '_'.")
+            raise UnknownQueue(f"{queue!r} is not a queue name: use letters, digits, '.', '-' and '_'.")
         self.queue = queue
         #: what every key of the queue begins with
         self.prefix = f"{{{namespace}:{queue}}}:"
@@ -63,6 +68,6 @@ def split_job_id(job_id: str) -> tuple[str, str]:
         JobNotFound: when it cannot be a job id.
     """
     queue, dot, local_id = job_id.rpartition(".")
-    if not dot or not QUEUE_NAME.fullmatch(queue) or len(local_id) != 26 or not local_id.isalnum():
+    if not dot or not QUEUE_NAME.fullmatch(queue) or not LOCAL_ID.fullmatch(local_id):
         raise JobNotFound(f"{job_id!r} is not a job id: job ids look like 'queue.01ARZ3NDEKTSV4RRFFQ69G5FAV'.")
     return queue, local_id

@@ -1,0 +1,246 @@
+"""One queue in one worker process: where finished runs are committed and jobs are fetched.
+
+Worker threads hand their finish in and wait; the consumer thread commits all that have gathered in one ``cycle`` and
+fetches as many jobs as threads got free by it. While a call is under way further finishes gather, so the batch grows
+with the load by itself (group commit), and nothing is acknowledged that is not stored.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+
+from structlog.stdlib import get_logger
+
+from shared.broker.slots import Slots
+from shared.contracts.queue import QueueContract
+from shared.engine.engine import CycleReply, Engine, Finish, FinishStatus, LeasedJob, Outcome
+from shared.errors import EngineUnavailable
+
+log = get_logger(__name__)
+
+#: an idle queue is looked at this often although nobody woke us: a worker may have died with the wake-up in its hand
+IDLE_LOOK_S = 5.0
+#: waits between tries while the server cannot be reached
+FIRST_RETRY_S, LAST_RETRY_S = 0.02, 0.5
+#: how long a stopping worker goes on trying to commit; then its jobs are left to the reaper
+STOP_GRACE_S = 10.0
+#: finishes committed at most by one call, a bound on how long the server is held
+COMMIT_BATCH = 256
+
+
+class _Pending:
+    """A finish on its way, and the thread that waits for it."""
+
+    __slots__ = ("done", "finish", "status")
+
+    def __init__(self, finish: Finish) -> None:
+        self.finish = finish
+        self.status: FinishStatus | None = None
+        # A bare lock serves as the cheapest one-shot event there is; an Event would cost a Condition a job.
+        self.done = threading.Lock()
+        self.done.acquire()
+
+
+class Channel:
+    """See the module.
+
+    Args:
+        engine: the queue server.
+        contract: the queue.
+        worker: name of this process.
+        slots: its threads.
+        lease_ms: length of a lease, milliseconds.
+        on_listen: called when the queue was seen empty with threads to spare, so that somebody waits for its wake-up.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        contract: QueueContract,
+        *,
+        worker: str,
+        slots: Slots,
+        lease_ms: int,
+        on_listen: Callable[[], None],
+    ) -> None:
+        self.contract = contract
+        #: whether somebody should wait on the wake level for us
+        self.listening = False
+        self._engine = engine
+        self._worker = worker
+        self._slots = slots
+        self._lease_ms = lease_ms
+        self._on_listen = on_listen
+        #: finishes to commit; None is a nudge to look again
+        self._inbox: SimpleQueue[_Pending | None] = SimpleQueue()
+        self._mutex = threading.Lock()
+        self._held: dict[str, LeasedJob] = {}
+        self._requests = 0
+        #: threads claimed for the next fetch
+        self._granted = 0
+        #: whether the queue may hold jobs that we were not refused yet
+        self._look = True
+        #: when to look although nobody told us to, monotonic seconds
+        self._look_at = 0.0
+        self._woken = False
+        self._draining = False
+        self._stop_by = float("inf")
+
+    # -- called by worker threads --
+
+    def commit(self, finish: Finish) -> FinishStatus | None:
+        """Store how a run ended and wait until that is done.
+
+        Returns:
+            what became of it; None when the worker stopped before the server could be reached.
+        """
+        pending = _Pending(finish)
+        self._inbox.put(pending)
+        pending.done.acquire()
+        return pending.status
+
+    # -- called by other threads of the process --
+
+    def nudge(self) -> None:
+        """Look again: a thread was set aside for this queue."""
+        self._inbox.put(None)
+
+    def wake(self) -> None:
+        """Look again: there is work, and that word was taken from the other workers, so it must be acted on."""
+        self._woken = True
+        self._inbox.put(None)
+
+    def drain(self) -> None:
+        """Fetch nothing any more."""
+        self._draining = True
+        self.listening = False
+        self._inbox.put(None)
+
+    def stop(self) -> None:
+        """Bound how long commits are tried from here on."""
+        self._stop_by = time.monotonic() + STOP_GRACE_S
+
+    def held(self) -> list[tuple[str, int]]:
+        """Give the leases that this process holds, as (job id, token)."""
+        with self._mutex:
+            return [(job.id, job.token) for job in self._held.values()]
+
+    def release(self, jobs: Sequence[LeasedJob]) -> None:
+        """Hand jobs back that were not started; they go to the head of the queue and no attempt is counted."""
+        if jobs:
+            batch = [_Pending(Finish(job.id, job.token, Outcome.RELEASE)) for job in jobs]
+            self._cycle(batch, want=0)
+            self._slots.exchange(self, returned=len(batch), wanted=0)
+
+    # -- called by the consumer thread --
+
+    def discard(self, finish: Finish) -> None:
+        """Commit the end of a job that never reached a worker thread."""
+        self._cycle([_Pending(finish)], want=0)
+        self._slots.exchange(self, returned=1, wanted=0)
+
+    def step(self, timeout_s: float) -> list[LeasedJob]:
+        """Wait for something to do, for at most ``timeout_s``, and do it; gives the jobs that were fetched."""
+        if self._look and not self._granted:
+            self._granted = self._claim(returned=0)
+        batch = self._gather(timeout_s)
+        woken, self._woken = self._woken, False
+        if woken or time.monotonic() >= self._look_at:
+            self._look = True
+        if not batch and not self._look:
+            return []
+        want = self._granted + self._claim(returned=len(batch))
+        self._granted = 0
+        if not batch and not want and not woken:
+            # There may be jobs, but no thread is free; the next finish or nudge brings us back.
+            self._look_at = time.monotonic() + IDLE_LOOK_S
+            return []
+        reply = self._cycle(batch, want)
+        return self._took(reply, want) if reply else []
+
+    def _claim(self, *, returned: int) -> int:
+        # Those whose finish is at hand still count as held.
+        room = 0 if self._draining else self.contract.concurrency - len(self._held) + returned - self._granted
+        return self._slots.exchange(self, returned=returned, wanted=max(0, room))
+
+    def _gather(self, timeout_s: float) -> list[_Pending]:
+        batch: list[_Pending] = []
+        hurry = self._granted and self._look
+        wait = 0.0 if hurry else max(0.0, min(timeout_s, self._look_at - time.monotonic()))
+        try:
+            item = self._inbox.get(timeout=wait) if wait else self._inbox.get_nowait()
+            while True:
+                if item is not None:
+                    batch.append(item)
+                    if len(batch) == COMMIT_BATCH:
+                        break
+                item = self._inbox.get_nowait()
+        except Empty:
+            pass
+        return batch
+
+    def _took(self, reply: CycleReply, want: int) -> list[LeasedJob]:
+        unused = want - len(reply.jobs)
+        if want:
+            self._look = unused == 0
+        if unused:
+            self._slots.exchange(self, returned=unused, wanted=0)
+        quiet = IDLE_LOOK_S if reply.next_ms is None else min(IDLE_LOOK_S, reply.next_ms / 1000)
+        self._look_at = time.monotonic() + quiet
+        was_listening, self.listening = self.listening, bool(unused) and not self._draining
+        if self.listening and not was_listening:
+            self._on_listen()
+        if self._draining and reply.jobs:
+            self.release(reply.jobs)
+            return []
+        return reply.jobs
+
+    def _cycle(self, batch: Sequence[_Pending], want: int) -> CycleReply | None:
+        with self._mutex:
+            self._requests += 1
+            request = str(self._requests)
+        try:
+            reply = self._call(request, [pending.finish for pending in batch], want)
+            with self._mutex:
+                for pending in batch:
+                    self._held.pop(pending.finish.job_id, None)
+                for job in reply.jobs if reply else ():
+                    self._held[job.id] = job
+            for pending, status in zip(batch, reply.finishes if reply else (), strict=False):
+                pending.status = status
+            return reply
+        finally:
+            # Whatever happened, no thread may wait for ever; a run that was not committed is left to the reaper.
+            for pending in batch:
+                pending.done.release()
+
+    def _call(self, request: str, finishes: Sequence[Finish], want: int) -> CycleReply | None:
+        wait_s = FIRST_RETRY_S
+        repeat = False
+        while True:
+            try:
+                reply = self._engine.cycle(
+                    self.contract,
+                    worker=self._worker,
+                    request=request,
+                    repeat=repeat,
+                    want=want,
+                    lease_ms=self._lease_ms,
+                    finishes=finishes,
+                )
+            except EngineUnavailable as error:
+                if time.monotonic() > self._stop_by:
+                    log.warning("stopped_uncommitted", queue=self.contract.name, jobs=len(finishes), error=error.detail)
+                    return None
+                if not repeat:
+                    log.warning("queue_unavailable", queue=self.contract.name, error=error.detail)
+                repeat = True
+                time.sleep(wait_s)
+                wait_s = min(LAST_RETRY_S, wait_s * 2)
+            else:
+                if repeat:
+                    log.info("queue_available_again", queue=self.contract.name)
+                return reply

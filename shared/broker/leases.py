@@ -1,0 +1,78 @@
+"""The thread that keeps a process's leases, and learns which jobs it lost or is asked to stop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+
+from structlog.stdlib import get_logger
+
+from shared.broker.channel import Channel
+from shared.engine.engine import Engine, LeaseStatus
+from shared.errors import EngineUnavailable
+
+log = get_logger(__name__)
+
+#: leases renewed by one call
+RENEW_BATCH = 500
+
+
+class LeaseThread(threading.Thread):
+    """Renews every third of a lease, and takes jobs from dead workers.
+
+    Args:
+        engine: the queue server.
+        channels: gives the process's queues.
+        lease_ms: length of a lease, milliseconds.
+        notice: told what became of a lease, as (job id, status).
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        channels: Callable[[], Collection[Channel]],
+        *,
+        lease_ms: int,
+        notice: Callable[[str, LeaseStatus], None],
+    ) -> None:
+        super().__init__(name="callboard-leases", daemon=True)
+        self._engine = engine
+        self._channels = channels
+        self._lease_ms = lease_ms
+        self._notice = notice
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Renew until :meth:`stop`."""
+        interval_s = self._lease_ms / 3000
+        wait_s = interval_s
+        while not self._stopping.wait(wait_s):
+            try:
+                for channel in self._channels():
+                    self._renew(channel)
+                wait_s = interval_s
+            except EngineUnavailable as error:
+                # The consumer says so too; here it matters that the lease may run out, so we try again soon.
+                log.warning("leases_not_renewed", error=error.detail)
+                wait_s = min(interval_s, 0.5)
+            except Exception:
+                # A lease that nobody renews costs every job of this process: this thread outlives its own faults.
+                log.exception("lease_thread_error")
+                wait_s = interval_s
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping.set()
+        if self.is_alive():
+            self.join(timeout=5)
+
+    def _renew(self, channel: Channel) -> None:
+        held = channel.held()
+        queue = channel.contract.name
+        for start in range(0, len(held), RENEW_BATCH):
+            batch = held[start : start + RENEW_BATCH]
+            for (job_id, _), status in zip(batch, self._engine.renew(queue, batch, self._lease_ms), strict=True):
+                if status is not LeaseStatus.HELD:
+                    self._notice(job_id, status)
+        # A process whose threads are all busy runs no cycle, so the dead of others would wait for it.
+        self._engine.reap(queue)

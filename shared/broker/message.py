@@ -1,0 +1,87 @@
+"""A leased job <-> a Dramatiq message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dramatiq import Message, MessageProxy
+from dramatiq.encoder import JSONEncoder
+from dramatiq.message import get_encoder
+
+from shared.context import JobContext
+from shared.engine.engine import Finish, LeasedJob, NewJob
+
+
+class JobCall(Message[Any]):
+    """A message whose text names the job and not its arguments, which may be secret and do not belong into logs."""
+
+    def __str__(self) -> str:
+        return f"{self.actor_name}[{self.message_id}]"
+
+
+class JobMessage(MessageProxy):
+    """A job on its way through a worker.
+
+    Attributes:
+        job: the lease.
+        context: what its handler is given, for jobs with a contract.
+        outcome: how the run ended, once that is decided; it is committed when Dramatiq acknowledges the message.
+        followers: jobs to be added before that, because they were enqueued after the run (pipelines, callbacks).
+        error: what the run raised.
+        result: what the handler of a job with a contract returned.
+    """
+
+    def __init__(self, message: Message[Any], job: LeasedJob) -> None:
+        super().__init__(message)
+        self.job = job
+        self.context: JobContext | None = None
+        self.outcome: Finish | None = None
+        self.followers: list[NewJob] = []
+        self.error: BaseException | None = None
+        self.result: Any = None
+
+
+def encode_message(message: Message[Any] | MessageProxy) -> bytes:
+    """Give a message's call as a job's body, see :mod:`shared.engine.record`.
+
+    Raises:
+        TypeError: when an argument cannot be encoded.
+    """
+    encoder = get_encoder()
+    if type(encoder) is not JSONEncoder:
+        return bytes(message.encode())
+    call: dict[str, Any] = {"i": message.message_id}
+    if message.args:
+        call["a"] = message.args
+    if message.kwargs:
+        call["k"] = message.kwargs
+    if message.options:
+        call["o"] = message.options
+    return encoder.encode(call)
+
+
+def decode_message(queue: str, job: LeasedJob, *, private: bool) -> Message[Any]:
+    """Build the message that a job stands for.
+
+    Args:
+        queue: its queue.
+        job: the lease.
+        private: keep the arguments out of the message's text.
+
+    Raises:
+        DecodeError: when the body is none of ours or the encoder's.
+    """
+    encoder = get_encoder()
+    if type(encoder) is not JSONEncoder:
+        return Message.decode(job.body)
+    call = encoder.decode(job.body)
+    kind = JobCall if private else Message
+    return kind(
+        queue_name=queue,
+        actor_name=job.name,
+        args=tuple(call.get("a", ())),
+        kwargs=call.get("k", {}),
+        options=call.get("o", {}),
+        message_id=call.get("i", job.id),
+        message_timestamp=job.created_ms,
+    )

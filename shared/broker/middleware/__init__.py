@@ -1,0 +1,1 @@
+"""Middleware of JobBroker, one concern a file."""
