@@ -52,7 +52,8 @@ class JobContract:
             raise ContractError(f"job type {self.type!r}: use 'family.action' in lower case, e.g. 'imports.excel'.")
         if not HANDLER.fullmatch(self.handler):
             raise ContractError(f"{self.type}: handler is {self.handler!r}, use 'package.module:function'.")
-        if not (inspect.isclass(self.payload) and issubclass(self.payload, Payload)):
+        declared: object = self.payload
+        if not (inspect.isclass(declared) and issubclass(declared, Payload)):
             raise ContractError(f"{self.type}: payload must be a subclass of Payload.")
         if self.payload.model_config.get("extra") != "forbid":
             raise ContractError(f"{self.type}: payload accepts unknown fields, remove its own 'extra' setting.")

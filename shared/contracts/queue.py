@@ -74,7 +74,8 @@ class QueueContract:
     def __post_init__(self) -> None:
         if not QUEUE_NAME.fullmatch(self.name):
             raise ContractError(
-                fXX
+                f"queue name {self.name!r}: use letters, digits, '.', '-' and '_', at most 64, "
+                "starting with a letter or '_'."
             )
         if self.concurrency < 1:
             raise ContractError(f"queue {self.name}: concurrency is {self.concurrency}, use 1 or more.")
