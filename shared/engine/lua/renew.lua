@@ -12,7 +12,10 @@ for i = 2, #ARGV, 2 do
   local f = redis.call('HMGET', JOB .. ARGV[i], 's', 'l', 'c')
   local status = -1
   if f[1] == 'active' and f[2] == ARGV[i + 1] then
-    redis.call('ZADD', ACTIVE, 'XX', deadline, ARGV[i])
+    -- Removed first: a server that is out of memory refuses a script whose first write could need some, and every
+    -- running job would lose its lease.
+    redis.call('ZREM', ACTIVE, ARGV[i])
+    redis.call('ZADD', ACTIVE, deadline, ARGV[i])
     status = f[3] and 2 or 1
   end
   statuses[#statuses + 1] = status
