@@ -8,14 +8,25 @@
 
 local set, reverse, cursor, limit = P .. ARGV[1], ARGV[2] == '1', ARGV[3], tonumber(ARGV[4])
 local start = 0
+
+-- How many jobs stand before the place (score, id), whether the job of that id still stands there or not.
+local function before(score, id)
+  local low = redis.call('ZCOUNT', set, '-inf', '(' .. score)
+  local high = redis.call('ZCOUNT', set, '-inf', score)
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if redis.call('ZRANGE', set, middle, middle)[1] < id then low = middle + 1 else high = middle end
+  end
+  return low
+end
+
 if cursor ~= '' then
   local score, id = string.match(cursor, '^([^:]+):(.+)$')
-  local rank = redis.call(reverse and 'ZREVRANK' or 'ZRANK', set, id)
-  if rank then
-    start = rank + 1
+  local rank = before(score, id)
+  if reverse then
+    start = redis.call('ZCARD', set) - rank
   else
-    -- The job of the cursor has moved on: go on behind where it stood.
-    start = reverse and redis.call('ZCOUNT', set, '(' .. score, '+inf') or redis.call('ZCOUNT', set, '-inf', '(' .. score)
+    start = redis.call('ZRANGE', set, rank, rank)[1] == id and rank + 1 or rank
   end
 end
 local found = redis.call(reverse and 'ZREVRANGE' or 'ZRANGE', set, start, start + limit - 1, 'WITHSCORES')
