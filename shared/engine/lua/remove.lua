@@ -12,7 +12,6 @@ local f = redis.call('HMGET', JOB .. id, 's', 'n')
 if not f[1] then return -1 end
 if f[1] == 'active' then return -2 end
 redis.call('ZREM', P .. f[1], id)
-redis.call('ZREM', EXPIRES, id)
 delete_jobs({id})
 emit('removed', id, 'n', f[2])
 return 1

@@ -33,6 +33,7 @@ local function delete_jobs(ids)
     keys[#keys + 1] = LOG .. ids[i]
   end
   redis.call('UNLINK', unpack(keys))
+  redis.call('ZREM', EXPIRES, unpack(ids))
 end
 
 local SWEEP = 100 -- jobs deleted at most by one call and set: a bound on how long the server is held
@@ -61,6 +62,7 @@ local function sweep_expired(now)
       delete_jobs({ids[i]})
     end
   end
+  -- those as well that run again: their next end enters them anew
   if #ids > 0 then
     redis.call('ZREM', EXPIRES, unpack(ids))
   end
