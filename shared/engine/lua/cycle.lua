@@ -15,8 +15,11 @@
 
 local now = server_ms()
 local worker, request, again = ARGV[1], ARGV[2], ARGV[3] == '1'
-local want, lease_ms, default_max_stalls = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+-- Bounded, since Lua's stack bounds what unpack may give, and an error after the pop would lose the jobs.
+local want = math.min(tonumber(ARGV[4]), 1000)
+local lease_ms, default_max_stalls = tonumber(ARGV[5]), ARGV[6]
 local finish_count = tonumber(ARGV[11])
+local retry_due -- when the first job that this call sends back with a delay is due
 
 local CANCELLED = '{"type":"JobCancelled","code":"cancelled","retryable":false,"message":"The job was cancelled."}'
 
@@ -24,6 +27,7 @@ local function end_run(id, key, run, outcome, delay, data, body)
   local cancelled = run.c and outcome ~= 'complete' and outcome ~= 'fail'
   if outcome == 'complete' then
     to_finished(id, key, now, 'completed', 'r', data, run.k)
+    redis.call('HDEL', key, 'e', 'ck') -- only a further attempt would need them
     emit('completed', id, 'n', run.n, 'a', run.a)
   elseif outcome == 'fail' then
     keep_attempt(key, now, run, 'fail', data)
@@ -34,18 +38,20 @@ local function end_run(id, key, run, outcome, delay, data, body)
     to_finished(id, key, now, 'cancelled', 'e', CANCELLED, run.k)
     emit('cancelled', id, 'n', run.n)
   elseif outcome == 'release' then
-    redis.call('HSET', key, 's', 'waiting', 'a', run.a - 1)
+    redis.call('HSET', key, 's', 'waiting', 'a', run.a - 1, 'lf', run.l)
     to_waiting(id, run.p, 0)
     emit('waiting', id, 'n', run.n)
   else -- retry
     keep_attempt(key, now, run, 'retry', data)
     if body ~= '' then redis.call('HSET', key, 'd', body) end
     if delay > 0 then
-      redis.call('HSET', key, 's', 'delayed', 'da', now + delay, 'e', data, 't', 0)
-      redis.call('ZADD', DELAYED, now + delay, id)
-      emit('delayed', id, 'n', run.n, 'due', now + delay, 'x', brief(data))
+      local due = now + delay
+      redis.call('HSET', key, 's', 'delayed', 'da', due, 'e', data, 't', 0, 'lf', run.l)
+      redis.call('ZADD', DELAYED, due, id)
+      if not retry_due or due < retry_due then retry_due = due end
+      emit('delayed', id, 'n', run.n, 'due', due, 'x', brief(data))
     else
-      redis.call('HSET', key, 's', 'waiting', 'e', data, 't', 0)
+      redis.call('HSET', key, 's', 'waiting', 'e', data, 't', 0, 'lf', run.l)
       to_waiting(id, run.p, next_place(1))
       emit('waiting', id, 'n', run.n, 'x', brief(data))
     end
@@ -55,12 +61,14 @@ end
 local function finish(o)
   local id, token = ARGV[o], ARGV[o + 1]
   local key = JOB .. id
-  local f = redis.call('HMGET', key, 's', 'l', 'n', 'p', 'a', 'sa', 'w', 'c', 'k')
+  local f = redis.call('HMGET', key, 's', 'l', 'n', 'p', 'a', 'sa', 'w', 'c', 'k', 'lf')
   if not f[1] then return -2 end
+  -- A job that was sent back may have been leased again before its finish is repeated, by the lost call itself.
+  if f[10] == token then return 0 end
   if f[2] ~= token then return -1 end
   if f[1] ~= 'active' then return 0 end
   redis.call('ZREM', ACTIVE, id)
-  end_run(id, key, {n = f[3], p = f[4], a = f[5], sa = f[6], w = f[7], c = f[8], k = f[9]},
+  end_run(id, key, {l = token, n = f[3], p = f[4], a = f[5], sa = f[6], w = f[7], c = f[8], k = f[9]},
     ARGV[o + 2], tonumber(ARGV[o + 3]), ARGV[o + 4], ARGV[o + 5])
   return 1
 end
@@ -73,9 +81,11 @@ local function promote_due()
     local key = JOB .. due[i]
     local f = redis.call('HMGET', key, 'p', 'n')
     redis.call('ZREM', DELAYED, due[i])
-    redis.call('HSET', key, 's', 'waiting')
-    to_waiting(due[i], f[1], place + i - 1)
-    emit('waiting', due[i], 'n', f[2])
+    if f[2] then
+      redis.call('HSET', key, 's', 'waiting')
+      to_waiting(due[i], f[1], place + i - 1)
+      emit('waiting', due[i], 'n', f[2])
+    end
   end
 end
 
@@ -121,12 +131,6 @@ local statuses = {}
 for i = 1, finish_count do
   statuses[i] = finish(12 + (i - 1) * 6)
 end
-if finish_count > 0 then
-  trim(P .. 'completed', tonumber(ARGV[7]), tonumber(ARGV[8]), now)
-  trim(P .. 'failed', tonumber(ARGV[9]), tonumber(ARGV[10]), now)
-  trim(P .. 'cancelled', tonumber(ARGV[9]), tonumber(ARGV[10]), now)
-end
-sweep_expired(now)
 reap(now, default_max_stalls)
 promote_due()
 
@@ -137,9 +141,21 @@ if not is_paused() then
   if redis.call('EXISTS', WAITING) == 1 then arm_wake() end
 end
 
+if finish_count > 0 or #jobs == 0 then
+  -- also when there is nothing to do, or what ages in a quiet queue would stay for ever
+  trim(P .. 'completed', tonumber(ARGV[7]), tonumber(ARGV[8]), now)
+  trim(P .. 'failed', tonumber(ARGV[9]), tonumber(ARGV[10]), now)
+  trim(P .. 'cancelled', tonumber(ARGV[9]), tonumber(ARGV[10]), now)
+  sweep_expired(now)
+end
+
 local next_ms = -1
 local due = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
-if due[2] then next_ms = math.max(0, tonumber(due[2]) - now) end
+if due[2] then
+  next_ms = math.max(0, tonumber(due[2]) - now)
+  -- Whoever has a thread to spare keeps the timer; a caller that is full or stopping hands it to an idle one.
+  if retry_due and retry_due <= tonumber(due[2]) and #jobs >= want and not is_paused() then arm_wake() end
+end
 local deadline = redis.call('ZRANGE', ACTIVE, 0, 0, 'WITHSCORES')
 if deadline[2] then
   local left = math.max(0, tonumber(deadline[2]) - now + 1)

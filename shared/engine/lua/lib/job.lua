@@ -5,6 +5,7 @@
 --   ca added at                           da due at (delayed)          sa start of the last attempt
 --   fa finished at                        a  attempts made             t  stalls since the last progress
 --   l  lease number, the fencing token    w  worker                    rq request that leased it
+--   lf lease that was ended last by a retry or a hand-back
 --   c  cancel was requested               g  progress, JSON            pm furthest progress so far
 --   r  result, JSON                       e  error, JSON               at attempts that ended, JSON lines
 --   ck checkpoint                         k  keep for at most, ms
@@ -38,7 +39,14 @@ end
 
 -- An error for an event: tracebacks stay with the job, or ten thousand events could weigh more than all jobs.
 local function brief(error)
-  return #error <= 1000 and error or '{}'
+  local ok, full = pcall(cjson.decode, error)
+  if not ok or type(full) ~= 'table' then return '{}' end
+  local message = tostring(full.message or '')
+  if #message > 500 then
+    -- never in the middle of a character
+    message = string.gsub(string.sub(message, 1, 500), '[\192-\255][\128-\191]*$', '') .. '…'
+  end
+  return cjson.encode({type = full.type, code = full.code, retryable = full.retryable, message = message})
 end
 
 -- The level that idle workers block on: one element while there is something to fetch. It is a level and not a
