@@ -18,7 +18,11 @@ from shared.engine.states import State
 
 def to_json(value: Any) -> bytes:
     """Encode as compact JSON, UTF-8."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str).encode()
+    try:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        # half a surrogate pair, as file names that are not UTF-8 carry them: as an escape it can be stored
+        return json.dumps(value, separators=(",", ":"), default=str).encode()
 
 
 def from_json(data: bytes) -> Any:
