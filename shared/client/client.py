@@ -96,13 +96,20 @@ class Client:
             headers = {"Content-Type": "application/octet-stream"}
             if size is not None:
                 headers["Content-Length"] = str(size)
-            answer = self._connection.json(
-                "POST",
-                f"{_API}/files",
-                params={"name": name},
-                body=lambda: _chunks(file, size, on_progress),
-                headers=headers,
-            )
+            try:
+                answer = self._connection.json(
+                    "POST",
+                    f"{_API}/files",
+                    params={"name": name},
+                    body=lambda: _chunks(file, size, on_progress),
+                    headers=headers,
+                )
+            except ApiUnreachable as error:
+                if not error.refused:
+                    # A server that refuses strangers hangs up on their uploads, which can drown its answer: ask again,
+                    # with nothing to send.
+                    self.queues()
+                raise
         return cast(StoredFile, answer)
 
     def download(self, file_id: str, path: str | os.PathLike[str], on_progress: OnBytes | None = None) -> Path:
@@ -257,7 +264,7 @@ class Client:
     def ready(self) -> bool:
         """Ask whether the server can take jobs; False when it answers that it cannot, or not at all."""
         try:
-            self._connection.json("GET", "/readyz")
+            self._connection.json("GET", "/readyz", patient=False)
         except (ApiError, ApiUnreachable):
             return False
         return True

@@ -82,16 +82,26 @@ class Connection:
         json: Any = None,
         body: Body | None = None,
         headers: Mapping[str, str] | None = None,
+        patient: bool = True,
     ) -> Any:
         """Send a request and read its answer; None where there is nothing to read.
 
         A GET is repeated after connection errors and 429 or 503, anything else only when it was never sent.
 
+        Args:
+            method: of HTTP.
+            path: below the base URL.
+            params: query.
+            json: body, as JSON.
+            body: body, as bytes.
+            headers: further ones.
+            patient: whether to repeat it at all.
+
         Raises:
             ApiError: the server refused.
             ApiUnreachable: nothing answered.
         """
-        for pause in self._tries():
+        for pause in self._tries() if patient else (None,):
             try:
                 response = self._send(method, path, params=params, json=json, body=body, headers=headers)
             except ApiUnreachable as error:

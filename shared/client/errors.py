@@ -64,7 +64,7 @@ class ApiUnreachable(CallboardError):
 
 
 class WaitTimedOut(CallboardError):
-    """The job has not finished in the time that was given to it; it goes on."""
+    """The job has not finished in the time that was given to it."""
 
     code = "wait-timed-out"
     status = 504

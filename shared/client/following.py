@@ -170,7 +170,7 @@ class Follower:
             return float("inf")
         remaining = self._deadline - time.monotonic()
         if remaining <= 0:
-            raise WaitTimedOut(f"The job has not finished within {self._timeout_s:g} s; it goes on.")
+            raise WaitTimedOut(f"The job has not finished within {self._timeout_s:g} s.")
         return remaining
 
     def _sleep(self, pause: float) -> None:
