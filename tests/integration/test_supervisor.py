@@ -1,0 +1,117 @@
+"""`make run`'s supervisor, on processes that tell what reaches them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Counts the signals that reach it and its child, then says so. A child stands for a dramatiq worker process.
+COUNTER = """
+import os, signal, sys, time
+name = sys.argv[1]
+if len(sys.argv) > 2:
+    os.fork() or (name := name + "-child")
+seen = 0
+def count(*_):
+    global seen
+    seen += 1
+signal.signal(signal.SIGTERM, count)
+say = lambda text: os.write(1, f"{name} {text}\\n".encode())  # one write, so that lines do not mix
+say(f"up {os.environ.get('PORT')}")
+while not seen and not os.path.exists(name + ".leave"):
+    time.sleep(0.02)
+time.sleep(0.2)
+say(f"saw {seen}")
+sys.exit(0 if seen else 7)
+"""
+
+
+@contextmanager
+def supervised(folder: Path, procfile: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
+    (folder / "counter.py").write_text(COUNTER)
+    (folder / "Procfile").write_text(procfile)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import pathlib, sys; from deploy.dev.run import supervise; sys.exit(supervise(pathlib.Path(sys.argv[1])))",
+            str(folder),
+        ],
+        cwd=ROOT,
+        env={**os.environ, **environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        for name in ("one", "two", "two-child"):
+            (folder / f"{name}.leave").touch()
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def lines_until(process: subprocess.Popen[str], *texts: str) -> list[str]:
+    """Read until each text has come, in whatever order."""
+    assert process.stdout is not None
+    seen: list[str] = []
+    for line in process.stdout:
+        seen.append(line.rstrip())
+        if all(any(text in earlier for earlier in seen) for text in texts):
+            return seen
+    pytest.fail(f"{texts} never came: {seen}")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda signum: signum.name)
+def test_a_stop_reaches_each_process_once_and_ends_with_zero(tmp_path: Path, signum: signal.Signals) -> None:
+    procfile = f"one: exec {sys.executable} counter.py one\ntwo: exec {sys.executable} counter.py two fork\n"
+    with supervised(tmp_path, procfile) as process:
+        lines_until(process, "one up", "two up", "two-child up")
+        (tmp_path / "two-child.leave").touch()
+        os.kill(process.pid, signum)
+        rest, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, rest
+    assert "Traceback" not in rest
+    if signum != signal.SIGHUP:  # after which nobody is left to print for
+        assert "one saw 1" in rest
+        assert "two saw 1" in rest
+
+
+def test_every_process_gets_the_same_port(tmp_path: Path) -> None:
+    procfile = f"one: exec {sys.executable} counter.py one\ntwo: exec {sys.executable} counter.py two\n"
+    with supervised(tmp_path, procfile, PORT="8123") as process:
+        lines_until(process, "one up 8123", "two up 8123")
+
+
+def test_a_process_that_ends_stops_the_others_and_gives_its_code(tmp_path: Path) -> None:
+    procfile = f"one: exec {sys.executable} counter.py one\ntwo: exec {sys.executable} counter.py two\n"
+    with supervised(tmp_path, procfile) as process:
+        lines_until(process, "one up", "two up")
+        (tmp_path / "two.leave").touch()
+        rest, _ = process.communicate(timeout=30)
+    assert process.returncode == 7
+    assert "two saw 0" in rest
+    assert "one saw 1" in rest
+
+
+def test_a_stop_before_everything_has_started_is_no_traceback(tmp_path: Path) -> None:
+    procfile = f"one: exec {sys.executable} counter.py one\ntwo: exec {sys.executable} counter.py two\n"
+    with supervised(tmp_path, procfile) as process:
+        lines_until(process, "started")
+        os.kill(process.pid, signal.SIGINT)
+        started = time.monotonic()
+        rest, _ = process.communicate(timeout=30)
+    assert "Traceback" not in rest
+    assert time.monotonic() - started < 15
