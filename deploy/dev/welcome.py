@@ -9,13 +9,12 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import httpx
 
 from deploy.dev.environment import ROOT
 from deploy.dev.stopping import StopRequest
-from shared.client import Client
+from shared.client import FINISHED, Client, Job
 from shared.config import Settings, load_settings
 from shared.errors import CallboardError
 
@@ -76,18 +75,19 @@ def say_where(settings: Settings) -> None:
     say()
 
 
-def watch(client: Client, job_id: str, stop: StopRequest) -> dict[str, Any] | None:
+def watch(client: Client, job_id: str, stop: StopRequest) -> Job | None:
     """Print a job's progress until it ends; None if it takes too long or a stop was asked for."""
     deadline = time.monotonic() + SAMPLE_LIMIT_S
     last = ""
     while time.monotonic() < deadline and not stop.made:
         job = client.job(job_id)
-        progress = job.get("progress") or {}
-        line = f"  {job['state']:<10} {progress.get('percent', 0):>5.0f} %  {progress.get('message') or ''}".rstrip()
+        line = f"  {job['state']:<10}"
+        if progress := job["progress"]:
+            line += f" {progress['percent']:>5.0f} %  {progress['message'] or ''}".rstrip()
         if line != last:
             say(line)
             last = line
-        if job["state"] in {"completed", "failed", "cancelled"}:
+        if job["state"] in FINISHED:
             return job
         stop.wait(0.1)
     return None
@@ -107,7 +107,7 @@ def import_sample(settings: Settings, stop: StopRequest) -> bool:
             say(f"  not finished after {SAMPLE_LIMIT_S} s; follow it with: ./callboard watch {job['id']}")
         return False
     if ended["state"] != "completed":
-        say(f"  {ended['state']}: {ended.get('error') or 'no reason recorded'}")
+        say(f"  {ended['state']}: {ended['error']['message'] if ended['error'] else 'no reason recorded'}")
         return False
     result = ended["result"]
     say("  " + "  ".join(f"{name} {result[name]}" for name in ("read", "inserted", "updated", "skipped", "rejected")))
