@@ -61,6 +61,14 @@ class Settings(BaseSettings):
 
     #: largest file that ``POST /api/v1/files`` takes, in bytes
     max_upload_bytes: int = Field(200 * 1024 * 1024, validation_alias="CALLBOARD_MAX_UPLOAD_BYTES", gt=0)
+    #: processes of the API
+    api_workers: int = Field(1, validation_alias="CALLBOARD_API_WORKERS", ge=1, le=64)
+    #: requests that one process of the API serves at once; three quarters of them may be event streams
+    api_threads: int = Field(64, validation_alias="CALLBOARD_API_THREADS", ge=4, le=4096)
+    #: an event stream with nothing to say gives a sign of life this often, in seconds
+    heartbeat_s: float = Field(15.0, validation_alias="CALLBOARD_HEARTBEAT_S", ge=0.1, le=300)
+    #: how long ``POST /api/admin/import`` waits for a small file before it answers as for a large one, in seconds
+    import_wait_s: float = Field(120.0, validation_alias="CALLBOARD_IMPORT_WAIT_S", ge=0, le=3600)
 
     #: ``json`` for machines, ``console`` for people
     log_format: str = Field("console", validation_alias="CALLBOARD_LOG_FORMAT", pattern="^(json|console)$")

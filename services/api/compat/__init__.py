@@ -1,0 +1,1 @@
+"""Calls of the systems that Callboard replaces, as their documents print them; one thin module a document."""
