@@ -59,7 +59,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_submit(add("submit", "submit:submit", "send a job"))
     _add_import(add("import", "imports:import_file", "upload a workbook or csv file and import its rows"))
-    _add_list(add("list", "jobs:list_jobs", "list jobs, the newest first"))
+    _add_list(
+        add("list", "jobs:list_jobs", "list jobs: those that run, will run and have run, the newest of each first")
+    )
     watch = add("watch", "jobs:watch", "follow a job until it has finished")
     watch.add_argument("id", metavar="ID", help="id of the job")
     _add_timeout(watch)

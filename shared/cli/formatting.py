@@ -37,10 +37,10 @@ def size(count: float) -> str:
 
 def duration(seconds: float) -> str:
     """Write a length of time in its two largest units: ``2.5 s``, ``3 min 20 s``, ``2 d 4 h``."""
-    if seconds < 1:
+    if round(seconds, 3) < 1:
         return f"{max(0, round(seconds * 1000))} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if round(seconds) < 60:
+        return f"{round(seconds, 1):g} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, Self, cast
 from urllib.parse import quote
 
 import httpx
@@ -16,14 +15,11 @@ from shared.client.answers import Job, JobPage, JobType, LogLine, Queue, StoredF
 from shared.client.connection import Connection
 from shared.client.errors import ApiError, ApiUnreachable
 from shared.client.events import Event
+from shared.client.files import CHUNK_BYTES, OnBytes, file_chunks, file_size
 from shared.client.following import Follower, OnProgress, OnTrouble, stream_events
 from shared.errors import ValidationFailed
 
 _API = "/api/v1"
-_CHUNK = 256 * 1024
-
-#: called with the bytes sent or received so far and their number in all, None where that is not known
-OnBytes = Callable[[int, int | None], None]
 
 
 class Client:
@@ -92,7 +88,7 @@ class Client:
         # A name in bytes that are no text still has to be sent as some text.
         name = (name or path.name).encode("utf-8", "replace").decode()
         with path.open("rb") as file:
-            size = _size(file)
+            size = file_size(file)
             headers = {"Content-Type": "application/octet-stream"}
             if size is not None:
                 headers["Content-Length"] = str(size)
@@ -101,7 +97,7 @@ class Client:
                     "POST",
                     f"{_API}/files",
                     params={"name": name},
-                    body=lambda: _chunks(file, size, on_progress),
+                    body=lambda: file_chunks(file, size, on_progress),
                     headers=headers,
                 )
             except ApiUnreachable as error:
@@ -125,7 +121,7 @@ class Client:
                 total = int(response.headers["Content-Length"]) if "Content-Length" in response.headers else None
                 received = 0
                 with part.open("wb") as out:
-                    for chunk in response.iter_bytes(_CHUNK):
+                    for chunk in response.iter_bytes(CHUNK_BYTES):
                         out.write(chunk)
                         received += len(chunk)
                         if on_progress:
@@ -162,11 +158,21 @@ class Client:
         queue: str | None = None,
         state: str | None = None,
         type: str | None = None,
+        order: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> JobPage:
-        """Read a part of the list of jobs."""
-        given = {"queue": queue, "state": state, "type": type, "limit": limit, "cursor": cursor}
+        """Read a part of the list of jobs: running ones, then those that will run, then finished ones.
+
+        Args:
+            queue: only of this queue.
+            state: only in this state.
+            type: only of this type.
+            order: within each state and queue, ``oldest`` (first) or ``newest``.
+            limit: at most so many, up to 200; a part may be shorter, or empty, and the list go on all the same.
+            cursor: ``next_cursor`` of the part before.
+        """
+        given = {"queue": queue, "state": state, "type": type, "order": order, "limit": limit, "cursor": cursor}
         params = {name: value for name, value in given.items() if value is not None}
         return cast(JobPage, self._connection.json("GET", f"{_API}/jobs", params=params))
 
@@ -286,22 +292,3 @@ def _job(job_id: str) -> str:
 
 def _queue(name: str) -> str:
     return f"{_API}/queues/{_segment(name, 'queue name')}"
-
-
-def _size(file: BinaryIO) -> int | None:
-    info = os.fstat(file.fileno())
-    return info.st_size if stat.S_ISREG(info.st_mode) else None
-
-
-def _chunks(file: BinaryIO, size: int | None, on_progress: OnBytes | None) -> Iterable[bytes]:
-    if size is not None:
-        file.seek(0)
-    sent = 0
-    # No further than the announced size: a file that grows meanwhile is sent as it was when it was opened.
-    while chunk := file.read(_CHUNK if size is None else min(_CHUNK, size - sent)):
-        yield chunk
-        sent += len(chunk)
-        if on_progress:
-            on_progress(sent, size)
-    if size is not None and sent < size:
-        raise OSError(f"the file became shorter while it was sent: {sent} of {size} bytes are left")

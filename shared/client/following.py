@@ -9,7 +9,7 @@ from typing import cast
 
 import httpx
 
-from shared.client.answers import FINISHED, Job, Progress
+from shared.client.answers import FINISHED, Job
 from shared.client.connection import Connection
 from shared.client.errors import ApiError, ApiUnreachable, WaitTimedOut
 from shared.client.events import Event, parse_events
@@ -20,15 +20,17 @@ SILENCE_S = 45.0
 OUTAGE_S = 60.0
 #: pauses between two looks at a job whose stream is broken, seconds: the first, and the longest
 POLL_FIRST_S, POLL_LONGEST_S = 0.1, 5.0
+#: answers about a job that no waiting will change; about its stream they may be a proxy's, so they are no reason there
+_LASTING = frozenset({401, 403, 404})
 
-OnProgress = Callable[[Job], None]
-OnTrouble = Callable[[ApiError | ApiUnreachable], None]
+OnProgress = Callable[[Job], object]
+OnTrouble = Callable[[ApiError | ApiUnreachable], object]
 
 
 def stream_events(
     connection: Connection, path: str, *, last_event_id: str | None = None, read_timeout_s: float = SILENCE_S
 ) -> Generator[Event, None, None]:
-    """Read one stream of events until it ends or breaks; heartbeats included, one for the opening.
+    """Read one stream of events until it ends or breaks; heartbeats included.
 
     Raises:
         ApiError: the server refused, or its answer is no stream of events.
@@ -39,7 +41,6 @@ def stream_events(
         headers["Last-Event-ID"] = last_event_id
     with connection.stream(path, headers=headers, read_timeout_s=read_timeout_s) as response:
         _check_stream(response)
-        yield Event("", last_event_id, None)
         try:
             yield from parse_events(response.iter_bytes())
         except ValueError:
@@ -51,9 +52,9 @@ def stream_events(
 class Follower:
     """Waits for one job.
 
-    The stream tells of progress at once, but a stream can break, and an event be missed. So the job itself is read
-    whenever the stream opens, ends, breaks or reports anything but progress (a sign of life included), and only that
-    reading decides that the job has finished.
+    The stream tells every change at once and begins with the state as it is, but a stream can break, and its end be
+    missed. So the job itself is read whenever the stream ends, breaks, or only gives a sign of life, and that reading
+    alone decides that the job has finished.
 
     Args:
         connection: to the API.
@@ -111,16 +112,21 @@ class Follower:
                 for event in events:
                     self._lost_at = None
                     self._last_event_id = event.id or self._last_event_id
-                    if event.name == "progress":
-                        job = {**job, "progress": _progress(event)}
-                        self._show(job)
-                    else:
-                        job = self._read()
+                    job = self._take(event, job)
                     if job["state"] in FINISHED or (event.heartbeat and self._remaining() < SILENCE_S):
                         break  # in the second case the next silence would outlast the deadline: connect anew, for less
                     self._remaining()
         except (ApiError, ApiUnreachable) as error:
             self._bear(error)
+        return job
+
+    def _take(self, event: Event, job: Job) -> Job:
+        """Give the job after an event, which carries all of it that changes but its attempts."""
+        told = event.data if isinstance(event.data, dict) else {}
+        if told.get("state") is None or told["state"] in FINISHED:
+            return self._read()
+        job = cast(Job, {**job, **told})
+        self._show(job)
         return job
 
     def _events(self) -> Generator[Event, None, None]:
@@ -140,6 +146,8 @@ class Follower:
         try:
             job = self._read()
         except (ApiError, ApiUnreachable) as error:
+            if error.status in _LASTING:
+                raise
             self._bear(error)
         else:
             self._lost_at = None
@@ -151,9 +159,7 @@ class Follower:
             self._on_progress(job)
 
     def _bear(self, error: ApiError | ApiUnreachable) -> None:
-        """Go on in spite of an error, unless it will last."""
-        if isinstance(error, ApiError) and error.status in (401, 403, 404):
-            raise error
+        """Go on in spite of an error, but not for ever."""
         now = time.monotonic()
         self._lost_at = self._lost_at or now
         if now - self._lost_at > OUTAGE_S:
@@ -176,14 +182,6 @@ class Follower:
     def _sleep(self, pause: float) -> None:
         time.sleep(min(pause, self._remaining()))
         self._remaining()
-
-
-def _progress(event: Event) -> Progress | None:
-    """Read the progress out of an event; some servers wrap it, with the job's id beside it."""
-    data = event.data
-    if isinstance(data, dict):
-        return cast(Progress, data.get("progress", data))
-    return None
 
 
 def _check_stream(response: httpx.Response) -> None:

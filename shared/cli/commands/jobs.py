@@ -12,7 +12,7 @@ from shared.cli.session import Session
 from shared.client import Job
 
 #: the server's longest page
-_PAGE = 100
+_PAGE = 200
 
 
 def status(session: Session, args: argparse.Namespace) -> int:
@@ -28,7 +28,7 @@ def watch(session: Session, args: argparse.Namespace) -> int:
 
 def list_jobs(session: Session, args: argparse.Namespace) -> int:
     """List jobs."""
-    chosen = {"queue": args.queue, "state": args.state, "type": args.type}
+    chosen = {"queue": args.queue, "state": args.state, "type": args.type, "order": "newest"}
     page = session.client.page(**chosen, limit=min(args.limit, _PAGE))
     jobs = page["jobs"]
     while (cursor := page["next_cursor"]) and len(jobs) < args.limit:
