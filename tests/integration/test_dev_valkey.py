@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from shared.config import Settings
+from tests.servers import valkey_binary
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,6 +59,7 @@ def settings(data_dir: Path) -> Settings:
 
 @pytest.fixture
 def server(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
+    valkey_binary()  # skips, or fails in CI, where there is none
     process = start(data_dir)
     wait_for(process, "ready")
     yield process
