@@ -29,6 +29,8 @@ FIRST_RETRY_S, LAST_RETRY_S = 0.02, 0.5
 STOP_GRACE_S = 10.0
 #: finishes committed at most by one call, a bound on how long the server is held
 COMMIT_BATCH = 256
+#: a worker thread that waits longer than this for its commit looks whether anybody commits at all
+COMMIT_PATIENCE_S = 0.5
 
 
 class _Pending:
@@ -88,6 +90,7 @@ class Channel:
         self._woken = False
         self._draining = False
         self._stop_by = float("inf")
+        self._consumer_thread = 0
 
     # -- called by worker threads --
 
@@ -98,8 +101,14 @@ class Channel:
             what became of it; None when the worker stopped before the server could be reached.
         """
         pending = _Pending(finish)
+        if threading.get_ident() == self._consumer_thread:
+            # Dramatiq's consumer thread itself rejects what no actor is there for; it cannot wait for itself.
+            self._commit_here([pending])
+            return pending.status
         self._inbox.put(pending)
-        pending.done.acquire()
+        while not pending.done.acquire(timeout=COMMIT_PATIENCE_S):
+            # Dramatiq pauses its consumers, and rests for seconds after an error: then nobody gathers.
+            self._commit_gathered()
         return pending.status
 
     # -- called by other threads of the process --
@@ -131,19 +140,17 @@ class Channel:
     def release(self, jobs: Sequence[LeasedJob]) -> None:
         """Hand jobs back that were not started; they go to the head of the queue and no attempt is counted."""
         if jobs:
-            batch = [_Pending(Finish(job.id, job.token, Outcome.RELEASE)) for job in jobs]
-            self._cycle(batch, want=0)
-            self._slots.exchange(self, returned=len(batch), wanted=0)
+            self._commit_here([_Pending(Finish(job.id, job.token, Outcome.RELEASE)) for job in jobs])
 
     # -- called by the consumer thread --
 
     def discard(self, finish: Finish) -> None:
         """Commit the end of a job that never reached a worker thread."""
-        self._cycle([_Pending(finish)], want=0)
-        self._slots.exchange(self, returned=1, wanted=0)
+        self._commit_here([_Pending(finish)])
 
     def step(self, timeout_s: float) -> list[LeasedJob]:
         """Wait for something to do, for at most ``timeout_s``, and do it; gives the jobs that were fetched."""
+        self._consumer_thread = threading.get_ident()
         if self._look and not self._granted:
             self._granted = self._claim(returned=0)
         batch = self._gather(timeout_s)
@@ -158,7 +165,13 @@ class Channel:
             # There may be jobs, but no thread is free; the next finish or nudge brings us back.
             self._look_at = time.monotonic() + IDLE_LOOK_S
             return []
-        reply = self._cycle(batch, want)
+        try:
+            reply = self._cycle(batch, want)
+        except BaseException:
+            # Dramatiq restarts a consumer that raised; the threads that it had claimed must not be lost by that.
+            self._slots.exchange(self, returned=want, wanted=0)
+            self._look = True
+            raise
         return self._took(reply, want) if reply else []
 
     def _claim(self, *, returned: int) -> int:
@@ -198,24 +211,57 @@ class Channel:
             return []
         return reply.jobs
 
+    def _commit_gathered(self) -> None:
+        batch: list[_Pending] = []
+        nudged = False
+        try:
+            while len(batch) < COMMIT_BATCH:
+                item = self._inbox.get_nowait()
+                if item is None:
+                    nudged = True
+                else:
+                    batch.append(item)
+        except Empty:
+            pass
+        if nudged:
+            self._inbox.put(None)
+        if batch:
+            self._commit_here(batch)
+
+    def _commit_here(self, batch: Sequence[_Pending]) -> None:
+        try:
+            self._cycle(batch, want=0)
+        finally:
+            self._slots.exchange(self, returned=len(batch), wanted=0)
+
     def _cycle(self, batch: Sequence[_Pending], want: int) -> CycleReply | None:
         with self._mutex:
             self._requests += 1
             request = str(self._requests)
         try:
             reply = self._call(request, [pending.finish for pending in batch], want)
+        except BaseException:
+            # A run that was not committed is left to the reaper, so its lease must not be renewed any more.
+            self._drop(batch)
+            raise
+        else:
+            # In this order: a job that was sent back may have come again with this very reply.
+            self._drop(batch)
             with self._mutex:
-                for pending in batch:
-                    self._held.pop(pending.finish.job_id, None)
                 for job in reply.jobs if reply else ():
                     self._held[job.id] = job
             for pending, status in zip(batch, reply.finishes if reply else (), strict=False):
                 pending.status = status
             return reply
         finally:
-            # Whatever happened, no thread may wait for ever; a run that was not committed is left to the reaper.
+            # Whatever happened, no thread may wait for ever.
             for pending in batch:
                 pending.done.release()
+
+    def _drop(self, batch: Sequence[_Pending]) -> None:
+        with self._mutex:
+            for pending in batch:
+                self._held.pop(pending.finish.job_id, None)
 
     def _call(self, request: str, finishes: Sequence[Finish], want: int) -> CycleReply | None:
         wait_s = FIRST_RETRY_S

@@ -95,7 +95,7 @@ class JobConsumer(Consumer):
         queue = self._channel.contract.name
         try:
             message = JobMessage(decode_message(queue, job, private=self._is_private(job.name)), job)
-        except (DecodeError, ValueError, AttributeError, TypeError) as error:
+        except (DecodeError, ValueError, AttributeError, TypeError, RecursionError) as error:
             log.error("undecodable_job", job_id=job.id, error=type(error).__name__)  # noqa: TRY400 - it may quote the body
             reason = {"type": "DecodeError", "code": "undecodable", "retryable": False}
             reason["message"] = "The job's body cannot be decoded; was it written with another encoder?"
