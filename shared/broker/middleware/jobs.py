@@ -111,7 +111,11 @@ def _completed(message: JobMessage) -> Finish:
     result = message.result
     if isinstance(result, BaseModel):
         result = result.model_dump(mode="json")
-    data = b"" if result is None else to_json(result)
+    try:
+        data = b"" if result is None else to_json(result)
+    except (TypeError, ValueError, RecursionError) as error:
+        # Dramatiq would swallow it, and the job would count as completed without its result.
+        raise PermanentError(f"The result cannot be written as JSON: {error}") from error
     if len(data) > RESULT_LIMIT_BYTES:
         raise PermanentError(
             f"The result has {len(data)} bytes, {RESULT_LIMIT_BYTES} are allowed: store a file and return its id."
