@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -29,7 +30,7 @@ from shared.engine.keys import Keys, split_job_id
 from shared.engine.loader import load_script
 from shared.engine.record import decode_record, from_json, to_json
 from shared.engine.states import State
-from shared.errors import EngineUnavailable, JobNotFound, WrongState
+from shared.errors import EngineUnavailable, JobNotFound, ValidationFailed, WrongState
 
 #: stalls allowed for jobs that name no number themselves
 DEFAULT_MAX_STALLS = 3
@@ -41,15 +42,31 @@ ADD_CHUNK = 1_000
 REPLY_TIMEOUT_S = 5.0
 
 #: replies of a server that is there but cannot serve: starting, read-only replica, out of memory, failing over
-_UNAVAILABLE = ("READONLY", "LOADING", "OOM", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY")
+_UNAVAILABLE = re.compile(
+    # Servers before 7 wrap what a script's command answered: "ERR Error running script (...): -OOM command not ...".
+    r"(^|-)(READONLY|LOADING|OOM|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|BUSY|UNKILLABLE) "
+)
+#: those whose first word redis-py cuts off
+_UNAVAILABLE_TYPES = (
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.TryAgainError,
+)
+#: where a page ended: a score and an id
+_CURSOR = re.compile(r"-?\d{1,16}:[0-9A-Za-z]{26}")
 
 
 def unavailable(error: Exception) -> EngineUnavailable | None:
     """Tell an error of the surroundings (try again) from one of ours (None)."""
-    if isinstance(error, ResponseError) and not isinstance(error, redis.exceptions.ReadOnlyError):
-        text = str(error)
-        if not any(word in text for word in _UNAVAILABLE):
-            return None
+    if isinstance(error, redis.exceptions.DataError):
+        return None
+    if (
+        isinstance(error, ResponseError)
+        and not isinstance(error, _UNAVAILABLE_TYPES)
+        and not _UNAVAILABLE.search(str(error))
+    ):
+        return None
     # The text of a connection error names host and port but never the password.
     return EngineUnavailable(f"The queue server does not answer: {type(error).__name__}: {error}", retry_after_s=1)
 
@@ -93,6 +110,10 @@ class RedisEngine:
 
     def add(self, queue: str, jobs: Sequence[NewJob]) -> list[bool]:
         """See :meth:`Engine.add`; more than 1,000 jobs are added in several steps."""
+        prefix = queue + "."
+        for job in jobs:
+            if not job.id.startswith(prefix) or len(job.id) != len(prefix) + 26:
+                raise ValueError(f"{job.id!r} is not the id of a job of queue {queue!r}: make it with new_job_id.")
         added: list[bool] = []
         for start in range(0, len(jobs), ADD_CHUNK):
             chunk = jobs[start : start + ADD_CHUNK]
@@ -168,16 +189,9 @@ class RedisEngine:
         """See :meth:`Engine.reap`."""
         return [f"{queue}.{local_id.decode()}" for local_id in self._run("reap", queue, DEFAULT_MAX_STALLS)]
 
-    def wait(self, queues: Sequence[str], timeout_s: float) -> str | None:
-        """See :meth:`Engine.wait`."""
-        by_wake = {self._of(queue).wake: queue for queue in queues}
-        # 0 would mean for ever, and the socket's own timeout must not come first.
-        timeout_s = min(max(timeout_s, 0.001), REPLY_TIMEOUT_S - 1)
-        try:
-            reply = cast("list[bytes] | None", self._client.blpop(list(by_wake), timeout=timeout_s))
-        except (RedisError, OSError) as error:
-            raise _translate(error) from error
-        return by_wake[reply[0].decode()] if reply else None
+    def waiter(self, worker: str) -> RedisWaiter:
+        """See :meth:`Engine.waiter`."""
+        return RedisWaiter(self._client, self._namespace, worker)
 
     # -- reporting while a job runs --
 
@@ -251,6 +265,9 @@ class RedisEngine:
         self, queue: str, state: State, *, cursor: str | None = None, limit: int = 50, newest_first: bool = False
     ) -> Page:
         """See :meth:`Engine.list`."""
+        if cursor and not _CURSOR.fullmatch(cursor):
+            raise ValidationFailed("The cursor is not one that a page gave: start again without one.")
+        limit = max(1, limit)
         flat = self._run("list", queue, state.value, 1 if newest_first else 0, cursor or "", limit)
         jobs = [
             decode_record(queue, flat[i].decode(), _fields(flat[i + 2])) for i in range(0, len(flat), 3) if flat[i + 2]
@@ -266,17 +283,17 @@ class RedisEngine:
 
     def counts(self, queue: str) -> Counts:
         """See :meth:`Engine.counts`."""
-        *numbers, paused = self._run("counts", queue)
-        return Counts(*numbers, paused=paused == 1)
+        waiting, delayed, blocked, active, completed, failed, cancelled, paused = self._run("counts", queue)
+        return Counts(waiting, delayed, blocked, active, completed, failed, cancelled, paused == 1)
 
     def events(self, positions: Mapping[str, str], *, block_ms: int, limit: int = 500) -> Sequence[Event]:
         """See :meth:`Engine.events`."""
         streams = {self._of(queue).events: position for queue, position in positions.items()}
         queues = {self._of(queue).events: queue for queue in positions}
+        # To the server 0 means for ever.
+        block = int(min(block_ms, _longest_block_s(self._client) * 1000)) if block_ms > 0 else None
         try:
-            reply = self._client.xread(
-                cast("dict[Any, Any]", streams), count=limit, block=min(block_ms, int(REPLY_TIMEOUT_S * 1000) - 1000)
-            )
+            reply = self._client.xread(cast("dict[Any, Any]", streams), count=limit, block=block)
         except (RedisError, OSError) as error:
             raise _translate(error) from error
         found: Sequence[Event] = [
@@ -317,18 +334,69 @@ class RedisEngine:
         meta = self._of(queue).meta
         try:
             try:
-                return self._client.execute_command("EVALSHA", script.sha, 1, meta, *args)
+                return self._client.execute_command("EVALSHA", script.sha, 1, meta, *args)  # type: ignore[no-untyped-call]
             except NoScriptError:
                 # A fresh server, or one whose script cache was flushed.
-                return self._client.execute_command("EVAL", script.source, 1, meta, *args)
+                return self._client.execute_command("EVAL", script.source, 1, meta, *args)  # type: ignore[no-untyped-call]
         except (RedisError, OSError) as error:
             raise _translate(error) from error
 
     def _call(self, *command: Any) -> Any:
         try:
-            return self._client.execute_command(*command)
+            return self._client.execute_command(*command)  # type: ignore[no-untyped-call]
         except (RedisError, OSError) as error:
             raise _translate(error) from error
+
+
+class RedisWaiter:
+    """See :class:`shared.engine.engine.Waiter`: a blocking pop on the wake levels and on a key of the process's own.
+
+    Args:
+        client: connection to the server.
+        namespace: prefix of every key.
+        worker: name of the process.
+    """
+
+    def __init__(self, client: redis.Redis, namespace: str, worker: str) -> None:
+        self._client = client
+        self._namespace = namespace
+        # A key and not CLIENT UNBLOCK: an element stays until the block begins, so no interrupt is missed between.
+        self._own = f"{{{namespace}}}:interrupt:{worker}"
+
+    def wait(self, queues: Sequence[str], timeout_s: float) -> str | None:
+        """See :meth:`Waiter.wait`."""
+        by_wake = {Keys(self._namespace, queue).wake: queue for queue in queues}
+        # 0 would mean for ever.
+        timeout_s = min(max(timeout_s, 0.001), _longest_block_s(self._client))
+        try:
+            reply = cast("list[bytes] | None", self._client.blpop([self._own, *by_wake], timeout=timeout_s))
+        except (RedisError, OSError) as error:
+            raise _translate(error) from error
+        return by_wake.get(reply[0].decode()) if reply else None
+
+    def interrupt(self) -> None:
+        """See :meth:`Waiter.interrupt`."""
+        try:
+            pipe = self._client.pipeline(transaction=False)
+            # It goes away by itself if the process dies before it is read.
+            pipe.rpush(self._own, "1")
+            pipe.pexpire(self._own, 60_000)
+            pipe.execute()
+        except (RedisError, OSError) as error:
+            raise _translate(error) from error
+
+    def close(self) -> None:
+        """See :meth:`Waiter.close`."""
+        try:
+            self._client.delete(self._own)
+        except (RedisError, OSError):
+            return  # it expires
+
+
+def _longest_block_s(client: redis.Redis) -> float:
+    """Give how long a call may block: less than the patience for a reply, or it would be taken for silence."""
+    patience = float(client.get_connection_kwargs().get("socket_timeout") or REPLY_TIMEOUT_S)
+    return patience - min(1.0, patience / 2)
 
 
 def _translate(error: Exception) -> Exception:
