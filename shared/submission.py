@@ -238,7 +238,8 @@ def submit(
         id=job_id or new_job_id(contract.queue),
         name=contract.type,
         body=encode_payload(payload),
-        priority=contract.priority if chosen.priority is None else chosen.priority,
+        # A contract may say Priority.HIGH, and the driver takes plain integers only.
+        priority=int(contract.priority if chosen.priority is None else chosen.priority),
         delay_ms=chosen.wait_ms,
         run_at_ms=chosen.run_at_ms,
         max_stalls=None if contract.max_stalls == DEFAULT_MAX_STALLS else contract.max_stalls,
