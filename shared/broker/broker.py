@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from queue import Empty
 from typing import Any, cast
 
@@ -36,7 +37,7 @@ from shared.engine.keys import new_job_id
 from shared.engine.record import to_json
 from shared.engine.redis import RedisEngine
 from shared.engine.states import State
-from shared.errors import EngineUnavailable, error_fields
+from shared.errors import EngineUnavailable, JobNotFound, WrongState, error_fields
 
 log = get_logger(__name__)
 
@@ -283,7 +284,9 @@ class JobBroker(dramatiq.Broker):
         for state in (State.WAITING, State.DELAYED):
             while page := self.engine.list(queue_name, state, limit=200).jobs:
                 for job in page:
-                    self.engine.remove(job.id)
+                    # A worker may be faster; then there is nothing left to drop.
+                    with suppress(JobNotFound, WrongState):
+                        self.engine.remove(job.id)
 
     def flush_all(self) -> None:
         """See :meth:`dramatiq.Broker.flush_all`."""
