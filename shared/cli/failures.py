@@ -6,12 +6,15 @@ import json
 import sys
 from dataclasses import dataclass, field
 from enum import IntEnum
+from http import HTTPStatus
 from typing import Any
 
 from shared.errors import CallboardError, ValidationFailed
 
 #: what the API says when its queue server is away
 QUEUE_UNAVAILABLE = "queue-unavailable"
+#: how a line goes on when a job was followed
+GOES_ON = "The job goes on; follow it with: "
 
 
 class ExitCode(IntEnum):
@@ -93,12 +96,14 @@ def _described(error: CallboardError) -> Failure:
 
 
 def _line(error: CallboardError) -> str:
-    line = error.detail
+    line, retry_after_s = error.detail, getattr(error, "retry_after_s", None)
     if error.code == QUEUE_UNAVAILABLE:
-        line = f"Callboard answers, but its queue server (Redis) is down or takes no writes: {line}"
-    if (retry_after_s := getattr(error, "retry_after_s", None)) is not None:
+        # In words for somebody who has never heard of a queue server; what the API says adds nothing to them.
+        _, said, goes_on = line.partition(GOES_ON)
+        line = f"Callboard answers, but its queue server (Redis) is down or takes no writes. {said}{goes_on}".strip()
+    if retry_after_s is not None:
         line = f"{line.rstrip('.')}. Try again in {retry_after_s:g} s."
-    if error.status >= 500 and (request_id := getattr(error, "request_id", None)):
+    if error.status == HTTPStatus.INTERNAL_SERVER_ERROR and (request_id := getattr(error, "request_id", None)):
         line = f"{line} (request {request_id})"
     return line
 

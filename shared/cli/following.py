@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from http import HTTPStatus
 
-from shared.cli.failures import ExitCode, Interrupted
+from shared.cli.failures import GOES_ON, ExitCode, Interrupted
 from shared.cli.live import make_display
 from shared.cli.session import Session
 from shared.client import ApiError, ApiUnreachable, Job, WaitTimedOut
@@ -53,7 +53,7 @@ def follow(
 
 def _goes_on(job_id: str) -> str:
     # Whatever ended the watching, the job knows nothing of it.
-    return f"The job goes on; follow it with: callboard watch {job_id}"
+    return f"{GOES_ON}callboard watch {job_id}"
 
 
 def _show(session: Session, job: Job) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -72,7 +73,7 @@ class Silence:
 
 
 class Lines(Silence):
-    """Prints a line when the state changes, and between that at most one a second."""
+    """Prints a line when the state changes, and between that at most one a second: the newest."""
 
     def __init__(self, out: Output, title: str) -> None:
         self._out = out
@@ -80,6 +81,9 @@ class Lines(Silence):
         self._printed_at = float("-inf")
         self._state = ""
         self._lost = False
+        self._held = ""
+        self._timer: threading.Timer | None = None
+        self._lock = threading.Lock()
 
     def upload(self, sent: int, total: int | None) -> None:
         """Print how much has been sent."""
@@ -102,11 +106,36 @@ class Lines(Silence):
             self._lost = True
             self._print(f"{self._title}: {_LOST}", at_once=True)
 
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        # What is held back is out of date: the result comes next.
+        self._hold("")
+        self._release()
+
     def _print(self, line: str, *, at_once: bool) -> None:
-        now = time.monotonic()
-        if at_once or now - self._printed_at >= LINE_INTERVAL_S:
-            self._printed_at = now
-            self._out.note(one_line(line))
+        wait = self._printed_at + LINE_INTERVAL_S - time.monotonic()
+        self._hold(one_line(line))
+        if at_once or wait <= 0:
+            self._release()
+        elif self._timer is None:
+            # A job that reports seldom must not look as if it stood where it was a moment after it began.
+            self._timer = threading.Timer(wait, self._release)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _hold(self, line: str) -> None:
+        with self._lock:
+            self._held = line
+
+    def _release(self) -> None:
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+            line, self._held, self._timer = self._held, "", None
+            if line:
+                self._printed_at = time.monotonic()
+                self._out.note(line)
 
 
 class Bar(Silence):

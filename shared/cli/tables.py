@@ -141,7 +141,7 @@ def types_table(types: Iterable[JobType]) -> Table:
 def log_line(line: LogLine) -> Text:
     """Write a line of a job's log."""
     level = one_line(line["level"])
-    text = Text(f"{local(line['at'])}  {level:<8}", style="dim")
+    text = Text(f"{local(line['at'])}  {level:<9}", style="dim")
     text.append(clean(line["message"]), style=_LEVEL_STYLES.get(level, "not dim"))
     for name, value in (line.get("data") or {}).items():
         text.append(f"  {one_line(name)}={one_line(value, _LONGEST_VALUE)}")
