@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from shared.config import Settings
@@ -27,6 +27,7 @@ from shared.engine.engine import (
 )
 from shared.engine.events import decode_event
 from shared.engine.keys import Keys, split_job_id
+from shared.engine.line import Line
 from shared.engine.loader import load_script
 from shared.engine.record import decode_record, from_json, to_json
 from shared.engine.states import State
@@ -83,6 +84,7 @@ class RedisEngine:
         self._client = client
         self._namespace = namespace
         self._keys: dict[str, Keys] = {}
+        self._line = Line(client.connection_pool)
 
     @classmethod
     def from_url(cls, url: str, namespace: str = "cb", *, reply_timeout_s: float = REPLY_TIMEOUT_S) -> RedisEngine:
@@ -104,6 +106,7 @@ class RedisEngine:
 
     def close(self) -> None:
         """Close the connections."""
+        self._line.close()
         self._client.close()
 
     # -- producing --
@@ -330,14 +333,8 @@ class RedisEngine:
         return reply
 
     def _run(self, name: str, queue: str, *args: Any) -> Any:
-        script = load_script(name)
-        meta = self._of(queue).meta
         try:
-            try:
-                return self._client.execute_command("EVALSHA", script.sha, 1, meta, *args)  # type: ignore[no-untyped-call]
-            except NoScriptError:
-                # A fresh server, or one whose script cache was flushed.
-                return self._client.execute_command("EVAL", script.source, 1, meta, *args)  # type: ignore[no-untyped-call]
+            return self._line.call(load_script(name), self._of(queue).meta, args)
         except (RedisError, OSError) as error:
             raise _translate(error) from error
 
