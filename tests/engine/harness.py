@@ -94,18 +94,18 @@ class RedisRig:
         return Keys(self.namespace, queue), local_id
 
     def expire(self, job_id: str) -> None:
-        self._score("active", job_id, self.now_ms() - 1)
+        self.set_score("active", job_id, self.now_ms() - 1)
 
     def make_due(self, job_id: str, ago_ms: int = 1) -> None:
-        self._score("delayed", job_id, self.now_ms() - ago_ms)
+        self.set_score("delayed", job_id, self.now_ms() - ago_ms)
 
     def age(self, job_id: str, by_ms: int) -> None:
         keys, local_id = self.keys_of(job_id)
         state = self.client.hget(keys.job(local_id), "s").decode()  # type: ignore[union-attr]
-        self._score(state, job_id, self.now_ms() - by_ms)
+        self.set_score(state, job_id, self.now_ms() - by_ms)
 
     def outlive(self, job_id: str) -> None:
-        self._score("expires", job_id, self.now_ms() - 1)
+        self.set_score("expires", job_id, self.now_ms() - 1)
 
     def stored(self) -> set[str]:
         found = {key.decode() for key in self.client.scan_iter(f"{{{self.namespace}:*", count=1000)}
@@ -117,7 +117,8 @@ class RedisRig:
     def forget_scripts(self) -> None:
         self.client.script_flush()
 
-    def _score(self, name: str, job_id: str, score: int) -> None:
+    def set_score(self, name: str, job_id: str, score: int) -> None:
+        """Move a job within a sorted set, as time would."""
         keys, local_id = self.keys_of(job_id)
         # CH counts changes: a job that is not there, or stands there already, is a mistake of the test
         assert self.client.zadd(keys.state(name), {local_id: score}, xx=True, ch=True) == 1, f"{job_id} is not {name}"
