@@ -6,15 +6,15 @@ API, the queue server, the worker and the database.
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
 
 from deploy.dev.environment import ROOT
-from deploy.dev.stopping import StopRequest
-from shared.client import FINISHED, Client, Job
+from deploy.dev.stopping import leave_when_told, stand_by
+from shared.client import Client, Job, WaitTimedOut
 from shared.config import Settings, load_settings
 from shared.errors import CallboardError
 
@@ -41,12 +41,13 @@ def is_ready(url: str) -> bool:
         return False
 
 
-def wait_until_ready(url: str, stop: StopRequest) -> bool:
-    """Wait for the API; False if it did not come up in time or a stop was asked for."""
+def wait_until_ready(url: str) -> bool:
+    """Wait for the API; False if it did not come up in time."""
     deadline = time.monotonic() + START_LIMIT_S
     while not is_ready(url):
-        if stop.wait(0.2) or time.monotonic() > deadline:
+        if time.monotonic() > deadline:
             return False
+        time.sleep(0.2)
     return True
 
 
@@ -75,37 +76,35 @@ def say_where(settings: Settings) -> None:
     say()
 
 
-def watch(client: Client, job_id: str, stop: StopRequest) -> Job | None:
-    """Print a job's progress until it ends; None if it takes too long or a stop was asked for."""
-    deadline = time.monotonic() + SAMPLE_LIMIT_S
-    last = ""
-    while time.monotonic() < deadline and not stop.made:
-        job = client.job(job_id)
-        line = f"  {job['state']:<10}"
-        if progress := job["progress"]:
-            line += f" {progress['percent']:>5.0f} %  {progress['message'] or ''}".rstrip()
-        if line != last:
-            say(line)
-            last = line
-        if job["state"] in FINISHED:
-            return job
-        stop.wait(0.1)
-    return None
+def progress_line(job: Job) -> str:
+    """Put a job's state and progress into a line."""
+    line = f"  {job['state']:<10}"
+    if progress := job["progress"]:
+        line += f" {progress['percent']:>5.0f} %  {progress['message'] or ''}"
+    return line.rstrip()
 
 
-def import_sample(settings: Settings, stop: StopRequest) -> bool:
+def import_sample(settings: Settings) -> bool:
     """Import the sample workbook through the REST API and show what happens; True if it completed."""
     sample = ROOT / "samples" / "terms.xlsx"
     say(f"First start: importing {shown(sample)} through the API")
+    lines: list[str] = []
+
+    def show(job: Job) -> None:
+        line = progress_line(job)
+        if line not in lines[-1:]:
+            lines.append(line)
+            say(line)
+
     with Client(settings.api_url, admin_key(settings)) as client:
         stored = client.upload(sample)
         job = client.submit("imports.excel", {"file_id": stored["id"], "dataset": "terms"})
         say(f"  job {job['id']}")
-        ended = watch(client, job["id"], stop)
-    if ended is None:
-        if not stop.made:
+        try:
+            ended = client.wait(job["id"], on_progress=show, timeout_s=SAMPLE_LIMIT_S)
+        except WaitTimedOut:
             say(f"  not finished after {SAMPLE_LIMIT_S} s; follow it with: ./callboard watch {job['id']}")
-        return False
+            return False
     if ended["state"] != "completed":
         say(f"  {ended['state']}: {ended['error']['message'] if ended['error'] else 'no reason recorded'}")
         return False
@@ -115,28 +114,27 @@ def import_sample(settings: Settings, stop: StopRequest) -> bool:
     return True
 
 
-def main() -> int:
-    """Greet, show the sample once for each data folder, and stand by until stopped."""
-    stop = StopRequest()
+def main() -> NoReturn:
+    """Greet, show the sample once for each data folder, and stand by until stopped.
+
+    Raises:
+        SystemExit: if the API did not come up, or at the stop.
+    """
+    leave_when_told()
     settings = load_settings()
-    if not wait_until_ready(settings.api_url, stop):
-        if stop.made:
-            return 0
-        say(f"{settings.api_url}/readyz did not answer within {START_LIMIT_S} s; the lines above say why")
-        return 1
+    if not wait_until_ready(settings.api_url):
+        raise SystemExit(f"{settings.api_url}/readyz did not answer within {START_LIMIT_S} s; the lines above say why")
     say_where(settings)
     marker = settings.data_dir / MARKER
     if not marker.exists():
         try:
-            if import_sample(settings, stop):
+            if import_sample(settings):
                 marker.touch()
-        except (CallboardError, httpx.HTTPError, OSError) as error:
+        except (CallboardError, OSError) as error:
             # A failed greeting is no reason to stop what the user started.
             say(f"  the sample import did not work: {error}")
-    # Honcho stops everything when one process ends, so this one stays.
-    stop.wait()
-    return 0
+    stand_by()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -44,7 +44,8 @@ def supervised(folder: Path, procfile: str, **environ: str) -> Iterator[subproce
         [
             sys.executable,
             "-c",
-            "import pathlib, sys; from deploy.dev.run import supervise; sys.exit(supervise(pathlib.Path(sys.argv[1])))",
+            "import sys; from pathlib import Path; from deploy.dev.supervisor import supervise;"
+            "sys.exit(supervise(Path(sys.argv[1])))",
             str(folder),
         ],
         cwd=ROOT,
@@ -57,7 +58,7 @@ def supervised(folder: Path, procfile: str, **environ: str) -> Iterator[subproce
     try:
         yield process
     finally:
-        for name in ("one", "two", "two-child"):
+        for name in ("one", "two", "two-child", "valkey"):
             (folder / f"{name}.leave").touch()
         process.terminate()
         process.communicate(timeout=30)
@@ -115,3 +116,13 @@ def test_a_stop_before_everything_has_started_is_no_traceback(tmp_path: Path) ->
         rest, _ = process.communicate(timeout=30)
     assert "Traceback" not in rest
     assert time.monotonic() - started < 15
+
+
+def test_the_queue_server_stops_after_everybody_else(tmp_path: Path) -> None:
+    procfile = "".join(f"{name}: exec {sys.executable} counter.py {name}\n" for name in ("valkey", "one", "two"))
+    with supervised(tmp_path, procfile) as process:
+        lines_until(process, "valkey up", "one up", "two up")
+        process.terminate()
+        rest, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert rest.index("valkey saw 1") > max(rest.index("one stopped"), rest.index("two stopped"))
