@@ -6,18 +6,13 @@ from alembic import context
 from sqlalchemy import Connection
 
 from shared.config import load_settings
-from shared.database.datasets.builtin import DATASETS
-from shared.database.datasets.tables import table_of
 from shared.database.engine import begin_write, connect
-from shared.database.models import metadata
+from shared.database.schema import declared_schema
 
 
 def _run(connection: Connection) -> None:
-    for dataset in DATASETS:
-        if dataset.table not in metadata.tables:
-            table_of(dataset, metadata)
     # The caller's transaction spans everything; SQLite's DDL is transactional too once the driver leaves it alone.
-    context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
+    context.configure(connection=connection, target_metadata=declared_schema(), render_as_batch=True)
     context.run_migrations()
 
 
