@@ -88,13 +88,13 @@ def elapsed_s(start: object, end: object) -> float | None:
 def rows(data: dict[str, Any]) -> str:
     """Write what a job reports about its rows: ``1,200 of 5,000 rows · 800 rows/s · 5 s left``."""
     parts = []
-    done, total = data.get("rows"), data.get("total_rows")
+    done, total = data.get("rows"), data.get("total")
     if isinstance(done, int | float):
         of = f" of {number(total)}" if isinstance(total, int | float) else ""
         parts.append(f"{number(done)}{of} rows")
     if isinstance(rate := data.get("rows_per_s"), int | float):
         parts.append(f"{number(rate)} rows/s")
-    if isinstance(left := data.get("remaining_s"), int | float):
+    if isinstance(left := data.get("remaining_s"), int | float) and left > 0:
         parts.append(f"{duration(max(1, round(left)))} left")
     return " · ".join(parts)
 

@@ -58,6 +58,8 @@ class Output:
             # Padding to the full width makes lines that wrap when the window shrinks, and differences in files.
             for line in captured.get().splitlines():
                 print(line.rstrip())
+        # Before whatever is told on stderr next.
+        sys.stdout.flush()
 
     def note(self, text: str) -> None:
         """Tell people what happens, on stderr; with JSON, nobody."""

@@ -34,18 +34,21 @@ def state(name: str) -> Text:
 
 
 def jobs_table(jobs: Iterable[Job]) -> Table:
-    """Lay out a list of jobs."""
-    table = _table("id", "type", "state", "progress", "attempt", "created")
-    table.columns[0].no_wrap = True
-    table.columns[3].ratio = 1
+    """Lay out a list of jobs, one a line; where that is too narrow, how far they are is cut and their ids never."""
+    jobs = list(jobs)
+    table = _table("id", "type", "state", "attempt", "created", "progress")
+    for column in table.columns:
+        column.no_wrap, column.overflow = True, "ellipsis"
+    for column, field in zip(table.columns, ("id", "type", "state"), strict=False):
+        column.min_width = max((len(str(job.get(field))) for job in jobs), default=0)
     for job in jobs:
         table.add_row(
             one_line(job["id"]),
             one_line(job["type"]),
             state(job["state"]),
-            _summary(job),
             _attempt(job),
             age(job["created_at"]),
+            _summary(job),
         )
     return table
 
@@ -68,7 +71,8 @@ def job_view(job: Job) -> Table:
         table.add_row("finished", f"{local(finished)} ({age(finished)})" + (f", ran {duration(ran)}" if ran else ""))
     if job["progress"]:
         table.add_row("progress", progress_line(job))
-    for label, value in (("payload", job["payload"]), ("options", job["options"]), ("result", job["result"])):
+    options = {name: value for name, value in job["options"].items() if value not in (None, [])}
+    for label, value in (("payload", job["payload"]), ("options", options), ("result", job["result"])):
         if value not in (None, {}):
             table.add_row(label, one_line(json.dumps(value, ensure_ascii=False), _LONGEST_VALUE))
     if job["error"]:
@@ -164,7 +168,7 @@ def _state_line(job: Job) -> Text:
 
 def _summary(job: Job) -> Text:
     if job["state"] in ("failed", "cancelled") and job["error"]:
-        return Text(one_line(failure_line(job), 60), style="red" if job["state"] == "failed" else "dim")
+        return Text(one_line(failure_line(job), 120), style="red" if job["state"] == "failed" else "dim")
     return Text(progress_line(job))
 
 
@@ -174,7 +178,9 @@ def _attempt(job: Job) -> str:
 
 
 def _failed_attempts(job: Job) -> list[Attempt]:
-    return [attempt for attempt in job.get("attempts", []) if attempt.get("error")]
+    attempts = job.get("attempts", [])
+    # The error of the only attempt is the job's.
+    return [attempt for attempt in attempts if attempt.get("error")] if len(attempts) > 1 else []
 
 
 def _attempt_line(attempt: Attempt) -> str:

@@ -25,6 +25,9 @@ class Failure(TypedDict):
     message: str
     retryable: NotRequired[bool]
     traceback: NotRequired[str]
+    code: NotRequired[str]
+    #: further fields of the error, e.g. ``report_file_id`` of an import with too many rejects
+    extra: NotRequired[dict[str, Any]]
 
 
 class Attempt(TypedDict):

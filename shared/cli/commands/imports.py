@@ -9,7 +9,7 @@ from typing import Any
 from shared.cli import tables
 from shared.cli.failures import ExitCode, Interrupted, UsageError
 from shared.cli.following import follow
-from shared.cli.formatting import duration, elapsed_s, number
+from shared.cli.formatting import duration, elapsed_s, number, one_line
 from shared.cli.live import make_display
 from shared.cli.session import Session
 from shared.client import Job
@@ -65,32 +65,43 @@ def _submitted(session: Session, job: Job) -> int:
 
 def _finished(session: Session, args: argparse.Namespace, path: Path, job: Job) -> None:
     result: dict[str, Any] = job["result"] if isinstance(job["result"], dict) else {}
-    report = _save_report(session, args.report, path, result)
+    file_id = _report_id(job, result)
+    report = _save_report(session, args.report, path, file_id)
     if session.out.as_json:
         session.out.document(job if report is None else {**job, "report_path": str(report)})
         return
     if job["state"] == "completed":
-        took = elapsed_s(job.get("started_at"), job.get("finished_at"))
-        rate = f" ({number(result['read'] / took)} rows/s)" if took and result.get("read") else ""
-        into = f" into {result['dataset']}" if "dataset" in result else ""
-        session.out.show(f"Imported {path.name}{into}{f' in {duration(took)}' if took is not None else ''}{rate}")
+        session.out.show(_heading(path, job, result))
     if result:
         session.out.show(tables.import_table(result))
     if report is not None:
         session.out.note(f"The report of rejected rows is in {report}")
-    elif _report_id(result) is not None:
-        session.out.note("Why rows were rejected is told by a report: run it with --report to save it.")
+    elif file_id is not None:
+        address = f"{session.client.base_url}/api/v1/files/{file_id}/content"
+        session.out.note(f"Why rows were rejected is in {address} (--report saves it)")
 
 
-def _report_id(result: dict[str, Any]) -> str | None:
-    value = result.get("report_file_id")
+def _heading(path: Path, job: Job, result: dict[str, Any]) -> str:
+    took = elapsed_s(job.get("started_at"), job.get("finished_at"))
+    text = f"Imported {path.name}"
+    if "dataset" in result:
+        text += f" into {result['dataset']}"
+    if took is not None:
+        text += f" in {duration(took)}"
+    if took and result.get("read"):
+        text += f" ({number(result['read'] / took)} rows/s)"
+    return one_line(text)
+
+
+def _report_id(job: Job, result: dict[str, Any]) -> str | None:
+    """Find the report of rejected rows; an import that fails because of them has one as well."""
+    error = job["error"]
+    value = (result or (error and error.get("extra")) or {}).get("report_file_id")
     return value if isinstance(value, str) else None
 
 
-def _save_report(session: Session, wanted: str | None, path: Path, result: dict[str, Any]) -> Path | None:
-    """Save the report of rejected rows, if it is wanted and there is one."""
-    file_id = _report_id(result)
+def _save_report(session: Session, wanted: str | None, path: Path, file_id: str | None) -> Path | None:
+    """Save the report, if it is wanted and there is one."""
     if wanted is None or file_id is None:
         return None
-    target = Path(wanted) if wanted else path.with_name(f"{path.stem}.rejected.csv")
-    return session.client.download(file_id, target)
+    return session.client.download(file_id, Path(wanted) if wanted else path.with_name(f"{path.stem}-rejects.csv"))

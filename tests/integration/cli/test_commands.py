@@ -71,7 +71,7 @@ def test_submit_at_a_time(cli: CommandLine, batches: Hand) -> None:
 def test_status(cli: CommandLine, batches: Hand) -> None:
     job_id = submit(cli)
     job = batches.take()
-    batches.progress(job, 40, rows=400, total_rows=1000, rows_per_s=200.0, remaining_s=3.0)
+    batches.progress(job, 40, rows=400, total=1000, rows_per_s=200.0, remaining_s=3.0)
     text = cli("status", job_id)
     assert text.code == 0
     assert "40 % · 400 of 1,000 rows · 200 rows/s · 3 s left" in text.out
@@ -160,6 +160,20 @@ def test_logs(cli: CommandLine, batches: Hand) -> None:
     ]
     lines = cli("logs", job_id, "--json").document["logs"]
     assert [(line["level"], line["data"]) for line in lines] == [("info", {"rows": 3}), ("warning", {})]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_letters_that_a_terminal_does_not_have(cli: CommandLine, batches: Hand, encoding: str) -> None:
+    payload = '{"dataset": "terms", "rows": [{"term": "Größe 大"}]}'
+    job_id = cli("submit", "imports.batch_insert", "--payload", payload).out.strip()
+    env = {"PYTHONIOENCODING": encoding}
+    shown = cli.end(cli.start("status", job_id, env=env))
+    assert shown.code == 0
+    assert ("Größe 大" if encoding == "utf-8" else "Gr??e ?") in shown.out
+    read = cli.end(cli.start("status", job_id, "--json", env=env))
+    assert read.document["payload"]["rows"] == [{"term": "Größe 大"}]
+    refused = cli.end(cli.start("status", "größe", env=env))
+    assert refused.code == 3
 
 
 def test_queues_pause_and_resume(cli: CommandLine, batches: Hand) -> None:

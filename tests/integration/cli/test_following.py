@@ -132,18 +132,18 @@ def test_import_from_upload_to_report(
         "batch_size": 50,
     }
     assert (Path(api.env["CALLBOARD_DATA_DIR"]) / "files" / file_id / "content").read_bytes() == workbook.read_bytes()
-    workbooks.progress(job, 50, rows=600, total_rows=1200, rows_per_s=300.0, remaining_s=2.0)
+    workbooks.progress(job, 50, rows=600, total=1200, rows_per_s=300.0, remaining_s=2.0)
     assert process.stderr
     told = read_until(process.stderr, "50 %")
     assert "new terms.csv: active 50 % · 600 of 1,200 rows · 300 rows/s · 2 s left" in told
-    workbooks.complete(job, {**RESULT, "report_file_id": stored(api, "rejected.csv", b"row,column,reason\n")})
+    workbooks.complete(job, {**RESULT, "report_file_id": stored(api, "terms-rejects.csv", b"row,column,reason\n")})
     ran = cli.end(process)
     assert ran.code == 0
     heading, names, figures = ran.out.splitlines()
     assert heading.startswith("Imported new terms.csv into terms in ")
     assert names.split() == ["read", "inserted", "updated", "skipped", "rejected"]
     assert figures.split() == ["1,200", "1,190", "4", "0", "6"]
-    report = workbook.with_name("new terms.rejected.csv")
+    report = workbook.with_name("new terms-rejects.csv")
     assert report.read_bytes() == b"row,column,reason\n"
     assert str(report) in ran.err
     assert "\x1b" not in told + ran.out + ran.err
@@ -154,7 +154,7 @@ def test_import_as_json_with_a_report_elsewhere(
 ) -> None:
     process = cli.start("import", str(workbook), "--json", "--report", str(tmp_path / "why.csv"))
     job = workbooks.take()
-    workbooks.complete(job, {**RESULT, "report_file_id": stored(api, "rejected.csv", b"why\n")})
+    workbooks.complete(job, {**RESULT, "report_file_id": stored(api, "terms-rejects.csv", b"why\n")})
     ran = cli.end(process)
     assert (ran.code, ran.err) == (0, "")
     assert ran.document["result"]["rejected"] == 6
@@ -210,7 +210,7 @@ class Terminal:
 def test_a_bar_on_a_terminal(cli: CommandLine, workbooks: Hand, workbook: Path) -> None:
     terminal = Terminal(cli, "import", str(workbook))
     job = workbooks.take()
-    workbooks.progress(job, 30, rows=360, total_rows=1200)
+    workbooks.progress(job, 30, rows=360, total=1200)
     terminal.read_until(r"30%.*active · 360 of 1,200 rows")
     workbooks.complete(job, RESULT)
     assert terminal.end() == 0

@@ -62,7 +62,7 @@ def test_ages(at: object, text: str) -> None:
 
 
 def test_rows() -> None:
-    data = {"rows": 1200, "total_rows": 5000, "rows_per_s": 800.4, "remaining_s": 4.75}
+    data = {"rows": 1200, "total": 5000, "rows_per_s": 800.4, "remaining_s": 4.75}
     assert formatting.rows(data) == "1,200 of 5,000 rows · 800 rows/s · 5 s left"
     assert formatting.rows({"rows": 3}) == "3 rows"
     assert formatting.rows({"rows": None, "rows_per_s": "fast"}) == ""
