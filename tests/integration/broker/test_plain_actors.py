@@ -245,7 +245,7 @@ def test_a_time_limit_interrupts_the_run(make_broker: Callable[..., JobBroker]) 
 
 def test_a_shutdown_interrupts_who_asked_for_it_and_the_message_is_retried(broker: JobBroker) -> None:
     started = threading.Event()
-    raised = []
+    raised: list[BaseException] = []
     finished = []
 
     @dramatiq.actor(notify_shutdown=True, min_backoff=1, max_backoff=1)

@@ -1,0 +1,1 @@
+"""Families of the tests' own, discovered through CALLBOARD_FAMILIES."""

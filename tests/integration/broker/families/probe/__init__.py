@@ -1,0 +1,1 @@
+"""A family whose jobs write down what happens to them."""

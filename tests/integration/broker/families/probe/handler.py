@@ -1,0 +1,63 @@
+"""Handlers that write down each run, and wait for the test where it wants them to."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+from shared.context import JobContext
+from tests.integration.broker.families.probe.contract import Probe
+
+
+def write_down(payload: Probe, event: str) -> None:
+    """Append a line ``event name pid``; lines this short are written whole."""
+    with (Path(payload.folder) / "runs").open("a") as runs:
+        runs.write(f"{event} {payload.name} {os.getpid()}\n")
+
+
+def note(payload: Probe, job: JobContext) -> int:
+    """Run once through."""
+    write_down(payload, "ran")
+    return os.getpid()
+
+
+note_other = note
+
+
+def brief(payload: Probe, job: JobContext) -> None:
+    """Take ten milliseconds."""
+    time.sleep(0.01)
+    write_down(payload, "ran")
+
+
+def gated(payload: Probe, job: JobContext) -> int:
+    """Run until the test opens the gate, or the job is cancelled."""
+    write_down(payload, "began")
+    while not (Path(payload.folder) / "open").exists():
+        job.raise_if_cancelled()
+        time.sleep(0.01)
+    write_down(payload, "ended")
+    return os.getpid()
+
+
+async def gated_async(payload: Probe, job: JobContext) -> int:
+    """Do the same on the event loop."""
+    write_down(payload, "began")
+    while not (Path(payload.folder) / "open").exists():
+        await asyncio.sleep(0.01)
+    write_down(payload, "ended")
+    return os.getpid()
+
+
+def fail(payload: Probe, job: JobContext) -> None:
+    """Fail every time."""
+    raise OSError("no luck")
+
+
+def die(payload: Probe, job: JobContext) -> None:
+    """Take the whole process along, as the kernel does when memory runs out."""
+    write_down(payload, "began")
+    os.kill(os.getpid(), signal.SIGKILL)
