@@ -96,6 +96,8 @@ class RedisEngine:
             health_check_interval=0,
             # A repeat is ours to decide: only the caller knows whether it must carry the mark of one.
             retry=Retry(NoBackoff(), 0),
+            # Its bound counts every connection ever made, and a thread that ends takes its own along.
+            max_connections=2**31 - 1,
         )
         return cls(client, namespace)
 

@@ -109,16 +109,12 @@ def test_a_restart_loses_nothing_and_needs_no_new_engine(make_valkey: MakeServer
     job = take_one(engine)
     server.kill()
     with pytest.raises(EngineUnavailable):
-        engine.ping()
+        engine.counts("q")
     server.start()
     assert state_of(engine, waiting) == "waiting"
     assert engine.renew("q", [(running, job.token)], 60_000) == [LeaseStatus.HELD]
     assert end(engine, job) is FinishStatus.COMMITTED
     assert is_armed(engine)
-
-
-def works_on_read_only(name: str) -> bool:
-    return name in {"load_checkpoint", "lease_status", "get", "logs", "last_event", "ping", "events", "list", "counts"}
 
 
 def test_a_read_only_replica(make_valkey: MakeServer, connect: MakeEngine) -> None:
@@ -225,6 +221,17 @@ def test_out_of_memory_what_is_there_is_still_worked_off(make_valkey: MakeServer
     assert end(engine, other) is FinishStatus.COMMITTED
     engine.remove(other.id)
     assert engine.counts("q").completed == 1
+
+
+def test_threads_may_come_and_go(valkey: ValkeyServer, connect: MakeEngine) -> None:
+    """Each takes a connection of its own, and redis-py's pool never makes more than 100 unless told to."""
+    engine = connect(valkey)
+    answers: list[int] = []
+    for _ in range(130):
+        thread = threading.Thread(target=lambda: answers.append(engine.counts("q").waiting))
+        thread.start()
+        thread.join()
+    assert answers == [0] * 130
 
 
 # -- what is ours is not taken for the server's --
