@@ -41,8 +41,8 @@ def load_script(name: str) -> Script:
         if path in seen:
             return ""
         seen.add(path)
-        return _INCLUDE.sub(include, folder.joinpath(path).read_text())
+        return _INCLUDE.sub(include, folder.joinpath(path).read_text("utf-8"))
 
     # Comments are for readers of the files; the server would keep them in memory.
-    source = _COMMENT.sub("", _INCLUDE.sub(include, folder.joinpath(f"{name}.lua").read_text()))
+    source = _COMMENT.sub("", _INCLUDE.sub(include, folder.joinpath(f"{name}.lua").read_text("utf-8")))
     return Script(name, source, sha1(source.encode(), usedforsecurity=False).hexdigest())
