@@ -73,8 +73,8 @@ class EngineMachine(RuleBasedStateMachine):
         self.places = 0
         self.position = "0"
         self.told: dict[str, State | None] = {}
-        #: somebody took the wake-up and has not cycled since
-        self.wake_taken = False
+        #: jobs that waited when somebody took the wake-up, who has not cycled since
+        self.overslept: set[tuple[str, int]] = set()
 
     def teardown(self) -> None:
         if keys := list(self.rig.client.scan_iter(f"{{{self.rig.namespace}*", count=1_000)):
@@ -108,7 +108,7 @@ class EngineMachine(RuleBasedStateMachine):
                 self.model.settle(self.present(), BOUNDS)
             if not (lost and not repeat):
                 self.leases += reply.jobs
-        self.wake_taken = False
+        self.overslept = set()
 
     @precondition(lambda self: self.leases)
     @rule(pick=picks)
@@ -168,11 +168,12 @@ class EngineMachine(RuleBasedStateMachine):
         changed = self.model.pause(paused)
         assert act("q") is changed
         if changed:
-            self.wake_taken = False
+            self.overslept = set()
 
     @rule()
     def take_the_wake_up_and_die(self) -> None:
-        self.wake_taken = is_armed(self.engine) or self.wake_taken
+        if is_armed(self.engine):
+            self.overslept = self.waiting()
 
     @rule()
     def forget_scripts(self) -> None:
@@ -225,7 +226,7 @@ class EngineMachine(RuleBasedStateMachine):
     def somebody_is_woken(self) -> None:
         armed = self.rig.client.llen(self.keys.wake)
         assert armed <= 1
-        if self.model.of(State.WAITING) and not self.model.paused and not self.wake_taken:
+        if self.waiting() - self.overslept and not self.model.paused:
             assert armed == 1
 
     @invariant()
@@ -251,6 +252,9 @@ class EngineMachine(RuleBasedStateMachine):
                 assert None in TRANSITIONS[state] or state is None
 
     # -- parts --
+
+    def waiting(self) -> set[tuple[str, int]]:
+        return {(job.id, job.place) for job in self.model.of(State.WAITING)}
 
     def present(self) -> set[str]:
         return {f"q.{name.removeprefix('job:')}" for name in self.rig.stored() if name.startswith("job:")}
