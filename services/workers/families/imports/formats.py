@@ -24,6 +24,8 @@ class FileFormat(StrEnum):
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 #: the first BIFF record of workbooks from before Excel 97, which have no OLE container
 _OLD_BIFF = (b"\x09\x00", b"\x09\x02", b"\x09\x04", b"\x09\x08")
+#: streams of Word, PowerPoint and Visio documents and Outlook messages
+_OTHER_DOCUMENTS = ("WordDocument", "PowerPoint Document", "VisioDocument", "__substg1.0_")
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _SAMPLE = 64 * 1024
 #: what people upload by mistake, by how it starts
@@ -78,13 +80,13 @@ def _zipped(names: list[str]) -> FileFormat:
 
 def _compound(path: Path) -> FileFormat:
     # The directory of an OLE container names its streams in UTF-16. An encrypted xlsx, xlsb or ods is such a container
-    # with the stream EncryptedPackage; an xls has Workbook or Book.
+    # with the stream EncryptedPackage; Word and PowerPoint documents have streams of theirs.
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if content.find("EncryptedPackage".encode("utf-16-le")) >= 0:
             raise PermanentError("The workbook is encrypted: save it without a password and upload it again.")
-        if any(content.find(name.encode("utf-16-le")) >= 0 for name in ("Workbook", "WORKBOOK", "Book", "BOOK")):
-            return FileFormat.XLS
-    raise PermanentError(f"The file is an Office document, but not a workbook. {_ACCEPTED}")
+        if any(content.find(name.encode("utf-16-le")) >= 0 for name in _OTHER_DOCUMENTS):
+            raise PermanentError(f"The file is another Office document, not a workbook. {_ACCEPTED}")
+    return FileFormat.XLS
 
 
 def _text(sample: bytes) -> FileFormat:

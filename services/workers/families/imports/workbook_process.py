@@ -114,9 +114,11 @@ def _send(out: BinaryIO, frame: tuple[Any, ...]) -> None:
 
 def _bound(what: int, limit: int) -> None:
     _, hard = resource.getrlimit(what)
+    # At the soft limit of processor time comes SIGXCPU, which says why; at the hard one SIGKILL.
+    above = limit + (5 if what == resource.RLIMIT_CPU else 0)
     if hard != resource.RLIM_INFINITY:
-        limit = min(limit, hard)
-    resource.setrlimit(what, (limit, limit))
+        limit, above = min(limit, hard), min(above, hard)
+    resource.setrlimit(what, (limit, above))
 
 
 if __name__ == "__main__":
