@@ -24,6 +24,8 @@ blueprint = Blueprint("aiglossarypro", __name__, url_prefix="/api")
 
 #: the guide's ``EXCEL_IMPORT``
 _TYPE = "imports.excel"
+#: where rows go unless the form says otherwise
+_DATASET = "terms"
 #: a larger file is imported after the answer, bytes
 _ASYNC_ABOVE = 5 * 1024 * 1024
 #: states as BullMQ names them. Its cancelled jobs are gone or failed: the guide's polling loop knows no other end.
@@ -80,7 +82,7 @@ def _submit(the: Backend, file_id: str, fields: dict[str, str]) -> JobRecord:
     unknown = sorted(fields.keys() - {"dataset"})
     if unknown:
         raise wrong_field(unknown[0], "is not known here; beside the file the form takes 'dataset'")
-    payload = {"file_id": file_id, **{name: value for name, value in fields.items() if value}}
+    payload = {"file_id": file_id, "dataset": fields.get("dataset") or _DATASET}
     return submit(the.engine, the.catalogue, _TYPE, payload)
 
 

@@ -80,7 +80,9 @@ class ApiServer:
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
+            # Named before their master dies: orphans would go on reading the queue server for a while.
+            workers = self.workers()
             self._process.kill()
-            for worker in self.workers():
+            for worker in workers:
                 worker.kill()
             self._process.wait(PATIENCE_S)
