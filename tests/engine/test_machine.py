@@ -44,6 +44,14 @@ TELLS = {
     "removed": None,
 }
 
+#: action -> states in which it is worth trying; refusals are tried as well
+FITS = {
+    "cancel": {State.WAITING, State.DELAYED, State.ACTIVE},
+    "retry": {State.FAILED, State.CANCELLED},
+    "promote": {State.DELAYED},
+    "remove": set(State) - {State.ACTIVE},
+}
+
 new_jobs = st.fixed_dictionaries(
     {
         "priority": st.integers(-2, 2),
@@ -147,9 +155,11 @@ class EngineMachine(RuleBasedStateMachine):
         assert sorted(self.engine.reap("q")) == expected
 
     @precondition(lambda self: self.ids)
-    @rule(pick=picks, action=st.sampled_from(["cancel", "retry", "promote", "remove"]))
-    def steer(self, pick: int, action: str) -> None:
-        job_id = self.ids[pick % len(self.ids)]
+    @rule(pick=picks, action=st.sampled_from(sorted(FITS)), fitting=st.booleans())
+    def steer(self, pick: int, action: str, fitting: bool) -> None:
+        fits = [job.id for job in self.model.jobs.values() if job.state in FITS[action]]
+        ids = fits if fitting and fits else self.ids
+        job_id = ids[pick % len(ids)]
         job = self.model.jobs.get(job_id)
         act: Callable[[str], object] = getattr(self.engine, action)
         apply: Callable[[ModelJob], bool] = getattr(self.model, action)
