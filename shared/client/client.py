@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -234,14 +234,20 @@ class Client:
         )
         return follower.run()
 
-    def events(self, job_id: str, *, last_event_id: str | None = None) -> Generator[Event, None, None]:
-        """Read a job's events as they happen, until the stream ends or breaks; :meth:`wait` is what mends it.
+    def events(
+        self, job_id: str | None = None, *, queues: Sequence[str] = (), last_event_id: str | None = None
+    ) -> Generator[Event, None, None]:
+        """Read events as they happen, until the stream ends or breaks; only :meth:`wait` mends it by itself.
 
         Args:
-            job_id: of the job.
+            job_id: of a job, whose stream ends with it; None for what happens in queues.
+            queues: only in these; all when none is named.
             last_event_id: go on after this event.
         """
-        for event in stream_events(self._connection, f"{_job(job_id)}/progress", last_event_id=last_event_id):
+        path = f"{_job(job_id)}/progress" if job_id is not None else f"{_API}/events"
+        if job_id is None and queues:
+            path += f"?queue={quote(','.join(queues))}"
+        for event in stream_events(self._connection, path, last_event_id=last_event_id):
             if not event.heartbeat:
                 yield event
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from shared.cli import tables
-from shared.cli.failures import ExitCode, Interrupted, UsageError
+from shared.cli.failures import Interrupted, UsageError
 from shared.cli.following import follow
 from shared.cli.formatting import duration, elapsed_s, number, one_line
 from shared.cli.live import make_display
+from shared.cli.sending import send, tell_sent
 from shared.cli.session import Session
 from shared.client import Job
 
@@ -26,9 +27,9 @@ def import_file(session: Session, args: argparse.Namespace) -> int:
     if path.is_dir():
         raise UsageError(f"{path} is a folder: name the workbook or csv file in it.")
     file_id = _upload(session, path)
-    job = session.client.submit(_TYPE, _payload(args, file_id))
+    job = send(session, _TYPE, _payload(args, file_id))
     if args.no_wait:
-        return _submitted(session, job)
+        return tell_sent(session, job)
     return follow(
         session,
         job["id"],
@@ -52,15 +53,6 @@ def _payload(args: argparse.Namespace, file_id: str) -> dict[str, Any]:
     if args.map:
         payload["mapping"] = dict(args.map)
     return payload
-
-
-def _submitted(session: Session, job: Job) -> int:
-    if session.out.as_json:
-        session.out.document(job)
-    else:
-        session.out.show(job["id"])
-        session.out.note(f"Follow it with: callboard watch {job['id']}")
-    return ExitCode.OK
 
 
 def _finished(session: Session, args: argparse.Namespace, path: Path, job: Job) -> None:

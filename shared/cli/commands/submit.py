@@ -5,24 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from shared.cli.failures import ExitCode
 from shared.cli.following import follow
 from shared.cli.inputs import merge
+from shared.cli.sending import send, tell_sent
 from shared.cli.session import Session
 
 
 def submit(session: Session, args: argparse.Namespace) -> int:
     """Send a job, and follow it if that is asked for."""
     payload = merge(args.payload or {}, args.set)
-    job = session.client.submit(args.type, payload, **_options(args))
-    if args.wait:
-        return follow(session, job["id"], timeout_s=args.timeout)
-    if session.out.as_json:
-        session.out.document(job)
-    else:
-        session.out.show(job["id"])
-        session.out.note(f"Follow it with: callboard watch {job['id']}")
-    return ExitCode.OK
+    job = send(session, args.type, payload, **_options(args))
+    return follow(session, job["id"], timeout_s=args.timeout) if args.wait else tell_sent(session, job)
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:

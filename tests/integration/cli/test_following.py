@@ -7,13 +7,15 @@ import os
 import pty
 import re
 import signal
-import subprocess
+import socket
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from shared.client import Client
 from shared.engine.redis import RedisEngine
 from tests.integration.cli.conftest import ApiServer, CommandLine, Hand, wait_until
 from tests.servers import PATIENCE_S, ValkeyServer
@@ -176,6 +178,25 @@ def test_import_without_waiting(cli: CommandLine, workbooks: Hand, workbook: Pat
     assert cli("import", str(workbook), "--no-wait", "--json").document["type"] == "imports.excel"
 
 
+# -- the client alone --
+
+
+def test_events_of_a_queue_and_where_to_go_on(cli: CommandLine, api: ApiServer, batches: Hand) -> None:
+    with Client(api.url, api.env["CALLBOARD_ADMIN_KEY"]) as client:
+        with closing(client.events(queues=["db-batch", "excel-import"])) as events:
+            first = next(events)
+            job_id = cli(*SUBMIT).out.strip()
+            added = next(events)
+            assert (first.name, added.data["job_id"], added.data["queue"]) == ("ready", job_id, "db-batch")
+        batches.complete(batches.take())
+        with closing(client.events(queues=["db-batch", "excel-import"], last_event_id=added.id)) as events:
+            assert next(events).name == "ready"
+            missed = next(event for event in events if event.name == "completed")
+            assert missed.data["job_id"] == job_id
+        of_the_job = [event.name for event in client.events(job_id)]
+        assert of_the_job == ["state"], "the stream of a job that has finished says so and ends"
+
+
 # -- on a terminal --
 
 
@@ -247,11 +268,11 @@ def test_no_colours_when_none_are_wanted(
 
 
 @pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
-def test_ctrl_c_leaves_the_job_alone(cli: CommandLine, batches: Hand, as_json: bool) -> None:
+def test_ctrl_c_leaves_the_job_alone(cli: CommandLine, api: ApiServer, batches: Hand, as_json: bool) -> None:
     # A group of its own: the test's own shell must not hear the signal.
     process = cli.start(*SUBMIT, "--wait", *(("--json",) if as_json else ()), start_new_session=True)
     job = batches.take()
-    wait_until(lambda: _connected(process), "the command follows the job")
+    wait_until(lambda: f"{job.id}/progress" in api.log(), "the command follows the job")
     process.send_signal(signal.SIGINT)
     ran = cli.end(process)
     assert (ran.code, ran.out) == (130, "")
@@ -260,10 +281,18 @@ def test_ctrl_c_leaves_the_job_alone(cli: CommandLine, batches: Hand, as_json: b
     assert cli("status", job.id, "--json").document["state"] == "active"
 
 
-def _connected(process: subprocess.Popen[str]) -> bool:
-    import psutil
-
-    return any(each.status == "ESTABLISHED" for each in psutil.Process(process.pid).net_connections("tcp"))
+def test_ctrl_c_while_the_job_is_sent(cli: CommandLine) -> None:
+    # Takes what is sent and never answers.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        process = cli.start(*SUBMIT, "--url", address, start_new_session=True)
+        connection, _ = silent.accept()
+        with connection:
+            assert connection.recv(4) == b"POST"
+            process.send_signal(signal.SIGINT)
+            ran = cli.end(process)
+    assert (ran.code, ran.out) == (130, "")
+    assert "may have arrived" in ran.err
 
 
 def test_the_time_that_was_given_is_over(cli: CommandLine, batches: Hand) -> None:
@@ -295,6 +324,8 @@ def test_the_api_dies_and_comes_back_while_a_job_is_followed(
     assert process.stderr
     job = batches.take()
     read_until(process.stderr, "active")
+    batches.progress(job, 10)
+    read_until(process.stderr, "10 %")  # which only the stream can have told
     api.restart()
     told = read_until(process.stderr, "connection lost")
     batches.progress(job, 70)
