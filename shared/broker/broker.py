@@ -24,7 +24,7 @@ from dramatiq.errors import ConnectionClosed, QueueJoinTimeout
 from dramatiq.middleware import Middleware
 from structlog.stdlib import get_logger
 
-from shared.broker.channel import Channel
+from shared.broker.channel import STOP_GRACE_S, Channel
 from shared.broker.consumer import JobConsumer
 from shared.broker.leases import LeaseThread
 from shared.broker.message import JobMessage, encode_message
@@ -83,6 +83,7 @@ class JobBroker(dramatiq.Broker):
         self._leases: LeaseThread | None = None
         self._waker: WakeThread | None = None
         self._draining = False
+        self._stop_by = float("inf")
         self.add_middleware(_Lifecycle(self))
 
     # -- declaring --
@@ -150,18 +151,21 @@ class JobBroker(dramatiq.Broker):
             else:
                 return
 
-    def _add_followers(self, jobs: list[NewJob]) -> None:
+    def _add_followers(self, jobs: list[NewJob]) -> bool:
         wait_s = 0.02
         for job in jobs:
             while True:
                 try:
                     self._add(job)
                 except ConnectionClosed:
-                    # Giving up would lose them: the run is done, and nobody would enqueue them again.
+                    # Giving up loses them if the run is committed: nobody would enqueue them again.
+                    if time.monotonic() > self._stop_by:
+                        return False
                     time.sleep(wait_s)
                     wait_s = min(1.0, wait_s * 2)
                 else:
                     break
+        return True
 
     # -- consuming --
 
@@ -245,6 +249,7 @@ class JobBroker(dramatiq.Broker):
         """Get ready to consume with that many worker threads."""
         self._slots = Slots(threads)
         self._draining = False
+        self._stop_by = float("inf")
         self._channels.clear()
         self._leases = LeaseThread(
             self.engine, lambda: list(self._channels.values()), lease_ms=self.lease_ms, notice=self._notice
@@ -256,6 +261,7 @@ class JobBroker(dramatiq.Broker):
     def drain(self, unstarted: Iterable[JobMessage]) -> None:
         """Fetch nothing any more, and hand back what no thread has begun."""
         self._draining = True
+        self._stop_by = time.monotonic() + STOP_GRACE_S
         for channel in self._channels.values():
             channel.drain()
         for message in unstarted:

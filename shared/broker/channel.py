@@ -111,6 +111,12 @@ class Channel:
             self._commit_gathered()
         return pending.status
 
+    def abandon(self, job: LeasedJob) -> None:
+        """Leave a run that cannot be committed to the reaper: its lease is renewed no more, and its thread is free."""
+        with self._mutex:
+            self._held.pop(job.id, None)
+        self._slots.exchange(self, returned=1, wanted=0)
+
     # -- called by other threads of the process --
 
     def nudge(self) -> None:

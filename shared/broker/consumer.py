@@ -25,7 +25,7 @@ class JobConsumer(Consumer):
     Args:
         channel: the queue.
         timeout_s: longest wait for a message.
-        add: adds the jobs that a run left behind, and does not give up.
+        add: adds the jobs that a run left behind; False when the worker stopped before the server could be reached.
         is_private: whether the arguments of an actor of that name are kept out of logs.
         started: told of a message before it is given out.
         ended: told of a message after its end was committed.
@@ -36,7 +36,7 @@ class JobConsumer(Consumer):
         channel: Channel,
         *,
         timeout_s: float,
-        add: Callable[[list[NewJob]], None],
+        add: Callable[[list[NewJob]], bool],
         is_private: Callable[[str], bool],
         started: Callable[[JobMessage], None],
         ended: Callable[[JobMessage], None],
@@ -83,9 +83,17 @@ class JobConsumer(Consumer):
         self.requeue(ready)
 
     def _commit(self, message: JobMessage, finish: Finish) -> None:
-        if message.followers:
+        added = False
+        try:
             # Before the finish: if we die in between they are added again with the run, but never lost.
-            self._add(message.followers)
+            added = not message.followers or self._add(message.followers)
+        finally:
+            if not added:
+                self._channel.abandon(message.job)
+                self._ended(message)
+        if not added:
+            log.warning("stopped_uncommitted", job_id=finish.job_id, followers=len(message.followers))
+            return
         status = self._channel.commit(finish)
         self._ended(message)
         if status in (FinishStatus.STALE, FinishStatus.GONE):
