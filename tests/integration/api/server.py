@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -70,11 +71,11 @@ class ApiServer:
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 
-    def terminate(self) -> float:
+    def terminate(self, how: signal.Signals = signal.SIGTERM) -> float:
         """Ask it to stop; gives how long that took."""
         assert self._process is not None
         began = time.monotonic()
-        self._process.terminate()
+        self._process.send_signal(how)
         self._process.wait(PATIENCE_S)
         return time.monotonic() - began
 

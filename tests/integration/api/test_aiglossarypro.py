@@ -20,8 +20,8 @@ from tests.servers import PATIENCE_S
 IMPORT = "/api/admin/import"
 
 
-def form(content: bytes = b"term,definition\n", **fields: str) -> dict[str, Any]:
-    return {"data": {"file": (io.BytesIO(content), "terms.csv"), **fields}}
+def form(**fields: str) -> dict[str, Any]:
+    return {"data": {"file": (io.BytesIO(b"term,definition\n"), "terms.csv"), **fields}}
 
 
 @pytest.fixture

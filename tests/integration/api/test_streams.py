@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -235,7 +236,7 @@ def test_a_stream_goes_on_where_it_broke_off(client: httpx.Client, engine: Redis
 )
 def test_an_id_that_means_nothing_starts_from_now(client: httpx.Client, engine: RedisEngine, last: str) -> None:
     add(engine)
-    headers = {"Accept": "text/event-stream", "Last-Event-ID": last.encode()}
+    headers = [(b"Accept", b"text/event-stream"), (b"Last-Event-ID", last.encode())]
     with client.stream("GET", "/api/v1/events", headers=headers) as response:
         stream = Stream(response)
         assert stream.next()[2]["resumed"] is False
@@ -322,9 +323,10 @@ def test_head_takes_no_place(make_server: Callable[..., ApiServer]) -> None:
             assert answer.headers["Content-Type"].startswith("text/event-stream")
 
 
-def test_stopping_ends_streams_at_once(make_server: Callable[..., ApiServer]) -> None:
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_stopping_ends_streams_at_once(make_server: Callable[..., ApiServer], how: signal.Signals) -> None:
     server = make_server()
     with server.client() as client, follow(client, "/api/v1/events") as stream:
         stream.next()
-        assert server.terminate() < 10, "gunicorn waits 20 s for requests that do not end"
+        assert server.terminate(how) < 10, "gunicorn waits 20 s for requests that do not end"
         assert [(frame[0], frame[2]) for frame in stream] == [("dropped", {"reason": "stopping"})]
