@@ -301,4 +301,4 @@ def test_the_engine_agrees_with_the_model(valkey: ValkeyServer) -> None:
 @pytest.mark.faults
 @pytest.mark.timeout(1_800)
 def test_the_engine_agrees_with_the_model_for_long(valkey: ValkeyServer) -> None:
-    drive(valkey, examples=2_000, steps=80)
+    drive(valkey, examples=400, steps=60)
