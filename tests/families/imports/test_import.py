@@ -290,7 +290,7 @@ def test_progress_of_a_csv_file(imports, tmp_path, monkeypatch):
 
 def test_a_cancelled_job_stops_between_batches_and_can_go_on(any_imports, tmp_path, monkeypatch):
     monkeypatch.setattr("shared.context.PROGRESS_INTERVAL_S", 0)
-    port = FakePort(lambda: LeaseStatus.HELD if len(port.reports) < 3 else LeaseStatus.CANCELLED)
+    port = FakePort(lambda: LeaseStatus.HELD if len(port.reports) < 3 else LeaseStatus.CANCEL_REQUESTED)
     file_id = any_imports.store(workbook(tmp_path, [[f"t{number}", "x", "", ""] for number in range(100)]))
     with pytest.raises(JobCancelled):
         any_imports.stored(file_id, batch_size=10, job=JobContext(port, job_id="q.1"))
@@ -303,7 +303,7 @@ def test_cancelling_while_the_workbook_is_parsed(imports, tmp_path, monkeypatch)
     # The process is frozen before it answers, so that only the wait for it can notice.
     monkeypatch.setattr("shared.context.CANCEL_CHECK_INTERVAL_S", 0)
     monkeypatch.setattr("services.workers.families.imports.workbook._MODULE", "tests.families.imports.silent_process")
-    port = FakePort(lambda: LeaseStatus.CANCELLED)
+    port = FakePort(lambda: LeaseStatus.CANCEL_REQUESTED)
     with pytest.raises(JobCancelled):
         imports.excel(workbook(tmp_path, [["a", "A", "", ""]]), job=JobContext(port, job_id="q.1"))
 
@@ -331,9 +331,6 @@ def test_a_database_that_fails_is_worth_another_attempt(any_imports, tmp_path, m
 
 def test_a_database_that_is_not_there(imports, tmp_path):
     path = workbook(tmp_path, [["a", "A", "", ""]])
-    imports.settings = imports.settings.model_copy(
-        update={"database_url_override": "postgresql://user:hunter2@127.0.0.1:1/x"}
-    )
     imports.settings = type(imports.settings).model_validate(
         {"data_dir": imports.settings.data_dir, "database_url_override": "postgresql://user:hunter2@127.0.0.1:1/x"}
     )
