@@ -11,13 +11,19 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from structlog.stdlib import get_logger
+
 from shared.engine.engine import LeaseStatus
-from shared.errors import JobCancelled, LeaseLost
+from shared.errors import EngineUnavailable, JobCancelled, LeaseLost, PermanentError
+
+log = get_logger(__name__)
 
 #: progress reports sent at most this often; those in between are coalesced, the last one wins
 PROGRESS_INTERVAL_S = 0.2
 #: how long ``cancelled`` answers from memory before it asks the server again
 CANCEL_CHECK_INTERVAL_S = 1.0
+#: a larger state belongs into a file; the queue server holds every job in memory
+CHECKPOINT_LIMIT_BYTES = 1_048_576
 
 
 class JobPort(Protocol):
@@ -25,15 +31,25 @@ class JobPort(Protocol):
 
     def progress(
         self, job_id: str, token: int, percent: float, message: str | None, data: Mapping[str, Any]
-    ) -> LeaseStatus: ...
+    ) -> LeaseStatus:
+        """See :meth:`shared.engine.engine.Engine.progress`."""
+        ...
 
-    def log(self, job_id: str, token: int, level: str, message: str, data: Mapping[str, Any]) -> None: ...
+    def log(self, job_id: str, token: int, level: str, message: str, data: Mapping[str, Any]) -> None:
+        """See :meth:`shared.engine.engine.Engine.log`."""
+        ...
 
-    def save_checkpoint(self, job_id: str, token: int, state: bytes) -> LeaseStatus: ...
+    def save_checkpoint(self, job_id: str, token: int, state: bytes) -> LeaseStatus:
+        """See :meth:`shared.engine.engine.Engine.save_checkpoint`."""
+        ...
 
-    def load_checkpoint(self, job_id: str) -> bytes | None: ...
+    def load_checkpoint(self, job_id: str) -> bytes | None:
+        """See :meth:`shared.engine.engine.Engine.load_checkpoint`."""
+        ...
 
-    def lease_status(self, job_id: str, token: int) -> LeaseStatus: ...
+    def lease_status(self, job_id: str, token: int) -> LeaseStatus:
+        """See :meth:`shared.engine.engine.Engine.lease_status`."""
+        ...
 
 
 class JobContext:
@@ -106,25 +122,44 @@ class JobContext:
             percent, message, data = self._pending
             self._pending = None
             self._sent_at = self._clock()
-        self.notice(self._port.progress(self.job_id, self.token, percent, message, data))
+        try:
+            status = self._port.progress(self.job_id, self.token, percent, message, data)
+        except EngineUnavailable as error:
+            # A report is worth less than the work: an outage must not cost the job an attempt.
+            log.warning("progress_not_reported", job_id=self.job_id, error=error.detail)
+            self._put_back((percent, message, data))
+        else:
+            self.notice(status)
+
+    def _put_back(self, report: tuple[float, str | None, dict[str, Any]]) -> None:
+        with self._mutex:
+            if self._pending is None:
+                self._pending = report
 
     def log(self, message: str, level: str = "info", **data: Any) -> None:
         """Keep a line with the job, for people who look at it. The last 1,000 lines are kept."""
-        self._port.log(self.job_id, self.token, level, message, data)
+        try:
+            self._port.log(self.job_id, self.token, level, message, data)
+        except EngineUnavailable as error:
+            log.warning("line_not_logged", job_id=self.job_id, error=error.detail)
 
     def notice(self, status: LeaseStatus) -> None:
         """Take note of what the queue said about this run's lease."""
         with self._mutex:
             self._checked_at = self._clock()
-            # Lost is final; and a request to cancel isn't taken back.
-            if self._status is LeaseStatus.HELD:
+            # Lost is final, and a request to cancel isn't taken back.
+            if status is LeaseStatus.LOST or self._status is LeaseStatus.HELD:
                 self._status = status
 
     @property
     def cancelled(self) -> bool:
         """Whether the handler should stop: the job was cancelled, or this worker lost it to another."""
         if self._status is LeaseStatus.HELD and self._clock() - self._checked_at >= CANCEL_CHECK_INTERVAL_S:
-            self.notice(self._port.lease_status(self.job_id, self.token))
+            try:
+                self.notice(self._port.lease_status(self.job_id, self.token))
+            except EngineUnavailable:
+                # Nobody knows better; the lease thread goes on asking.
+                self.notice(LeaseStatus.HELD)
         return self._status is not LeaseStatus.HELD
 
     def raise_if_cancelled(self) -> None:
@@ -154,7 +189,14 @@ class Checkpoint:
 
         Raises:
             LeaseLost: another worker has the job; nothing was saved.
+            PermanentError: the state is larger than that.
+            EngineUnavailable: the queue server does not answer.
         """
+        if len(state) > CHECKPOINT_LIMIT_BYTES:
+            raise PermanentError(
+                f"The checkpoint has {len(state)} bytes, {CHECKPOINT_LIMIT_BYTES} are allowed: keep the data in a file "
+                "and its id in the checkpoint."
+            )
         status = self._port.save_checkpoint(self._job.job_id, self._job.token, state)
         self._job.notice(status)
         if status is LeaseStatus.LOST:

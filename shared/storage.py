@@ -131,7 +131,14 @@ class LocalStorage:
 
     def delete(self, file_id: str) -> None:
         """See :meth:`Storage.delete`."""
-        shutil.rmtree(self._folder(file_id), ignore_errors=True)
+        folder = self._folder(file_id)
+        gone = self._root / f".part-{secrets.token_hex(8)}"
+        try:
+            # Out of sight first, so that nobody opens half a file.
+            folder.rename(gone)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(gone, ignore_errors=True)
 
     def _folder(self, file_id: str) -> Path:
         # The id becomes a path, so nothing but an id may pass.
@@ -159,9 +166,11 @@ class LocalWriter:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self._out.close()
-        if self._part.exists():
-            shutil.rmtree(self._part, ignore_errors=True)
+        try:
+            self._out.close()
+        finally:
+            if self._part.exists():
+                shutil.rmtree(self._part, ignore_errors=True)
 
     def write(self, chunk: bytes) -> None:
         """Append to the file.
@@ -188,9 +197,22 @@ class LocalWriter:
             sha256=self._digest.hexdigest(),
             created_ms=int(time.time() * 1000),
         )
-        (self._part / "meta.json").write_text(json.dumps(asdict(stored)))
+        with (self._part / "meta.json").open("w") as meta:
+            meta.write(json.dumps(asdict(stored)))
+            meta.flush()
+            os.fsync(meta.fileno())
         self._part.rename(self._root / stored.id)
+        _sync_folder(self._root)
         return stored
+
+
+def _sync_folder(folder: Path) -> None:
+    # The rename itself must survive a power cut too, or the answer that named the file would be a lie.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def open_storage(settings: Settings) -> LocalStorage:

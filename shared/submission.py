@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -24,18 +23,15 @@ from shared.contracts import (
     Catalogue,
     ExponentialBackoff,
     FixedBackoff,
-    JobContract,
     parse_priority,
     validate_payload,
 )
-from shared.engine.engine import Engine, JobRecord, NewJob
+from shared.engine.engine import DEFAULT_MAX_STALLS, Engine, JobRecord, NewJob
 from shared.engine.keys import new_job_id, split_job_id
 from shared.engine.record import encode_payload
 from shared.engine.states import State
 from shared.errors import ContractError, ValidationFailed
 
-#: stalls that the queue server allows by default; a contract that says the same need not be stored with each job
-DEFAULT_MAX_STALLS = 3
 #: no job waits longer than this for its time; a longer wait is a mistake in seconds and milliseconds
 LONGEST_DELAY_MS = 366 * 24 * 3600 * 1000
 
@@ -163,47 +159,6 @@ def parse_options(data: Mapping[str, Any] | None) -> JobOptions:
         raise ValidationFailed(f"The options are not valid: {named}.", errors=errors) from None
 
 
-def parse_backoff(data: Mapping[str, Any]) -> Backoff:
-    """Read a backoff as it is stored in a job's options.
-
-    Raises:
-        ValidationFailed: when it is none.
-    """
-    option = parse_options({"backoff": data}).backoff
-    if option is None:
-        raise ValidationFailed("The backoff is empty: give its kind, 'fixed' or 'exponential'.")
-    return option.build()
-
-
-def describe_backoff(backoff: Backoff) -> dict[str, Any]:
-    """Give a contract's backoff in the words of :class:`JobOptions`."""
-    if isinstance(backoff, FixedBackoff):
-        return {"kind": "fixed", **asdict(backoff)}
-    if isinstance(backoff, ExponentialBackoff):
-        return {"kind": "exponential", **asdict(backoff)}
-    return {"kind": type(backoff).__name__}
-
-
-def effective_options(contract: JobContract | None, stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what holds for a job: what its caller asked for, and the contract for the rest.
-
-    Args:
-        contract: of its type; None for a job of another program.
-        stored: the options that are stored with it.
-    """
-    if contract is None:
-        return dict(stored)
-    defaults = {
-        "attempts": contract.attempts,
-        "backoff": describe_backoff(contract.backoff),
-        "timeout_s": contract.timeout_s,
-        "tags": [],
-        "owner": None,
-        "keep_s": None,
-    }
-    return {**defaults, **stored}
-
-
 def submit(
     engine: Engine,
     catalogue: Catalogue,
@@ -242,6 +197,7 @@ def submit(
         priority=int(contract.priority if chosen.priority is None else chosen.priority),
         delay_ms=chosen.wait_ms,
         run_at_ms=chosen.run_at_ms,
+        # What the queue server takes anyway need not be stored with each job.
         max_stalls=None if contract.max_stalls == DEFAULT_MAX_STALLS else contract.max_stalls,
         keep_s=chosen.keep_s,
         options=chosen.stored(),

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shared.contracts import Catalogue, FamilyContract, JobContract, QueueContract
+from shared.contracts.options import describe_backoff, effective_options
 from shared.engine.engine import Counts, JobRecord
 from shared.storage import StoredFile
-from shared.submission import describe_backoff, effective_options
 
 API = "/api/v1"
 

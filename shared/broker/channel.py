@@ -161,13 +161,15 @@ class Channel:
             self._granted = self._claim(returned=0)
         batch = self._gather(timeout_s)
         woken, self._woken = self._woken, False
-        if woken or time.monotonic() >= self._look_at:
+        # Something became due: it must be promoted or reaped even if no thread of ours is free, for others to run it.
+        due = time.monotonic() >= self._look_at
+        if woken or due:
             self._look = True
         if not batch and not self._look:
             return []
         want = self._granted + self._claim(returned=len(batch))
         self._granted = 0
-        if not batch and not want and not woken:
+        if not batch and not want and not woken and not due:
             # There may be jobs, but no thread is free; the next finish or nudge brings us back.
             self._look_at = time.monotonic() + IDLE_LOOK_S
             return []

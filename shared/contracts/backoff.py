@@ -71,8 +71,10 @@ class ExponentialBackoff:
 
     def delay_ms(self, attempt: int) -> int:
         """Give the wait after ``attempt`` (counted from 1) failed, in milliseconds."""
-        # The exponent is bounded first: 2.0 ** 2000 would overflow although the cap makes its value meaningless.
-        wait = min(float(self.cap_ms), self.base_ms * self.factor ** min(max(attempt, 1) - 1, 64))
+        try:
+            wait = min(float(self.cap_ms), self.base_ms * self.factor ** (max(attempt, 1) - 1))
+        except OverflowError:
+            wait = float(self.cap_ms)
         return round(wait * (1 - self.jitter * random.random()))  # noqa: S311 - spreads load, guards nothing
 
 

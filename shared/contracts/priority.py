@@ -26,8 +26,8 @@ def parse_priority(value: str | int) -> int:
     Raises:
         ValidationFailed: for an unknown name or an integer out of range.
     """
-    if isinstance(value, bool):
-        raise ValidationFailed("priority is true or false: use a name or an integer.")
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValidationFailed(f"priority is {value!r}: use a name or an integer.")
     if isinstance(value, str):
         try:
             return int(Priority[value.upper()])

@@ -13,6 +13,9 @@ from typing import Any, Protocol
 from shared.contracts.queue import QueueContract
 from shared.engine.states import State
 
+#: stalls allowed for jobs that name no number themselves
+DEFAULT_MAX_STALLS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
@@ -30,7 +33,7 @@ class NewJob:
     delay_ms: int = 0
     #: do not run before this time, milliseconds since the epoch; wins over ``delay_ms``
     run_at_ms: int | None = None
-    #: how often its worker may die under it; None takes the queue server's default
+    #: how often its worker may die under it; None stands for DEFAULT_MAX_STALLS
     max_stalls: int | None = None
     #: keep the finished job for at most this long, seconds; None leaves it to the queue
     keep_s: int | None = None
@@ -214,7 +217,7 @@ class Engine(Protocol):
     # -- producing --
 
     def add(self, queue: str, jobs: Sequence[NewJob]) -> list[bool]:
-        """Add jobs, all or none. Gives, for each, whether it is new (False: its id was there already)."""
+        """Add jobs, in one step up to 1,000. Gives, for each, whether it is new (False: its id was there already)."""
         ...
 
     # -- consuming --

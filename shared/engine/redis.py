@@ -14,6 +14,7 @@ from redis.retry import Retry
 from shared.config import Settings
 from shared.contracts.queue import QueueContract
 from shared.engine.engine import (
+    DEFAULT_MAX_STALLS,
     Counts,
     CycleReply,
     Event,
@@ -33,8 +34,6 @@ from shared.engine.record import decode_record, from_json, to_json
 from shared.engine.states import State
 from shared.errors import EngineUnavailable, JobNotFound, ValidationFailed, WrongState
 
-#: stalls allowed for jobs that name no number themselves
-DEFAULT_MAX_STALLS = 3
 #: lines of a job's log that are kept
 LOG_LINES_KEPT = 1_000
 #: jobs added by one script call; a longer list is cut, so that the server is never held for long
@@ -128,7 +127,7 @@ class RedisEngine:
                     job.id[-26:],
                     job.name,
                     job.body,
-                    job.priority,
+                    int(job.priority),  # it may be a name of an IntEnum, which the driver refuses
                     job.delay_ms,
                     "" if job.run_at_ms is None else job.run_at_ms,
                     to_json(job.options) if job.options else b"",

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from shared.engine.engine import Finish, FinishStatus, LeaseStatus, NewJob, Outcome
-from shared.engine.redis import DEFAULT_MAX_STALLS
+from shared.engine.engine import DEFAULT_MAX_STALLS, Finish, FinishStatus, LeaseStatus, NewJob, Outcome
 from shared.engine.states import FINISHED, State
 
 

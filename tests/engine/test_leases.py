@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.engine.engine import Engine, FinishStatus, LeasedJob, LeaseStatus, Outcome
-from shared.engine.redis import DEFAULT_MAX_STALLS
+from shared.engine.engine import DEFAULT_MAX_STALLS, Engine, FinishStatus, LeasedJob, LeaseStatus, Outcome
 from shared.engine.states import State
 from tests.engine.harness import Rig, add, add_one, cycle, end, state_of, take, take_one
 

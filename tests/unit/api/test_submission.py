@@ -20,13 +20,13 @@ from shared.contracts import (
     Priority,
     QueueContract,
 )
-from shared.engine.engine import Engine, NewJob
+from shared.contracts.options import describe_backoff, effective_backoff, effective_options
+from shared.engine.engine import DEFAULT_MAX_STALLS, Engine, NewJob
 from shared.engine.keys import new_job_id
 from shared.engine.record import decode_payload
-from shared.engine.redis import DEFAULT_MAX_STALLS as ENGINE_MAX_STALLS
 from shared.engine.states import State
 from shared.errors import UnknownJobType, ValidationFailed
-from shared.submission import DEFAULT_MAX_STALLS, describe_backoff, effective_options, parse_backoff, submit
+from shared.submission import submit
 
 
 class Greeting(Payload):
@@ -87,7 +87,7 @@ def test_what_was_asked_for_goes_with_the_job() -> None:
 def test_max_stalls_is_sent_when_it_is_not_the_servers_own() -> None:
     assert added(contract=replace(CONTRACT, max_stalls=10)).max_stalls == 10
     assert added(contract=replace(CONTRACT, max_stalls=0)).max_stalls == 0
-    assert DEFAULT_MAX_STALLS == ENGINE_MAX_STALLS
+    assert added(contract=replace(CONTRACT, max_stalls=DEFAULT_MAX_STALLS)).max_stalls is None
 
 
 def test_the_answer_tells_whether_it_waits() -> None:
@@ -124,7 +124,7 @@ def test_nothing_wrong_is_added(job_type: str, payload: Any, options: Any, error
 
 @pytest.mark.parametrize("backoff", [FixedBackoff(7), ExponentialBackoff(1, 20, 3.0, 0.5)])
 def test_backoffs_are_described_as_they_are_asked_for(backoff: FixedBackoff | ExponentialBackoff) -> None:
-    assert parse_backoff(describe_backoff(backoff)) == backoff
+    assert effective_backoff(CONTRACT, {"backoff": describe_backoff(backoff)}) == backoff
 
 
 def test_effective_options() -> None:

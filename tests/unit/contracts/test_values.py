@@ -80,7 +80,7 @@ def test_any_integer_in_range_is_a_priority(value: int) -> None:
         ("urgent", "priority is 'urgent': use critical, high, normal, low, or an integer"),
         ("", "priority is ''"),
         ("5", "priority is '5'"),
-        (True, "priority is true or false: use a name or an integer"),
+        (True, "priority is True: use a name or an integer"),
     ],
 )
 def test_what_is_no_priority(value: str | int, message: str) -> None:
