@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import re
 import statistics
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,8 @@ BATCH_SIZE = 100
 LONGEST_RUN_S = 1.5
 #: share of the kills that come while a worker starts, or waits for the lease of the one before
 EARLY_SHARE = 0.2
+#: when a worker process was up, in its log
+READY_AT = re.compile(r'"event": "Worker process is ready for action\.".*"timestamp": "([^"]+)"')
 
 
 @pytest.mark.timeout(900)
@@ -45,7 +49,7 @@ def test_an_import_survives_fifty_kills_of_its_worker(server: ValkeyServer, tmp_
     site = ImportSite(server, "shaken", tmp_path / "shaken", lease_s=LEASE_S)
     job_id = site.submit(workbook, batch_size=BATCH_SIZE)
     begun = time.monotonic()
-    kills_ms, held = kill_again_and_again(site, job_id, random.Random(seed))
+    kills_ms, held, starts_ms = kill_again_and_again(site, job_id, random.Random(seed))
     before_the_end = site.rows()
     with site.worker():
         # nobody intervenes from here on
@@ -59,7 +63,8 @@ def test_an_import_survives_fifty_kills_of_its_worker(server: ValkeyServer, tmp_
         f"{took_s:.0f} s, undisturbed {calm.job(calm_id).result['seconds']:.1f} s; "
         f"{before_the_end} of {expected.rows} rows when the last life began\n"
         f"kill to the job's next start, ms: median {statistics.median(answers_ms):.0f}, "
-        f"longest {max(answers_ms)} of {len(answers_ms)}"
+        f"longest {max(answers_ms)} of {len(answers_ms)}; "
+        f"start of a worker, ms: median {statistics.median(starts_ms):.0f}, longest {max(starts_ms)}"
     )
     assert job.state is State.COMPLETED
     assert len(kills_ms) == KILLS
@@ -73,15 +78,17 @@ def test_an_import_survives_fifty_kills_of_its_worker(server: ValkeyServer, tmp_
     assert names.count("failed") == 0
 
 
-def kill_again_and_again(site: ImportSite, job_id: str, chance: random.Random) -> tuple[list[int], int]:
+def kill_again_and_again(site: ImportSite, job_id: str, chance: random.Random) -> tuple[list[int], int, list[int]]:
     """Start a worker, kill it at a random moment, start the next.
 
     No life gets so far that too little is left for those to come.
 
     Returns:
-        when each was killed, milliseconds since the epoch, and how many of them held the job.
+        when each was killed, milliseconds since the epoch; how many of them held the job; and how long each worker
+        took to start, which tells a slow machine from a slow answer, milliseconds.
     """
     kills_ms: list[int] = []
+    starts_ms: list[int] = []
     held = 0
     for number in range(1, KILLS + 1):
         most_rows = ROWS * number // (KILLS + 2)
@@ -91,14 +98,21 @@ def kill_again_and_again(site: ImportSite, job_id: str, chance: random.Random) -
             job = site.job(job_id)
             return job.state is State.ACTIVE and (job.started_ms or 0) >= started_ms
 
-        with site.worker():
+        with site.worker() as worker:
             early = chance.random() < EARLY_SHARE
             if not early:
-                eventually(has_it, why="the job is taken up again")
+                eventually(lambda: has_it() or has_ended(site, job_id), why=f"life {number}: taken up again")
+            assert not has_ended(site, job_id), f"life {number}: {site.job(job_id)}\n{worker.log()}"
             wait_until(time.monotonic() + chance.uniform(0, LONGEST_RUN_S), site, most_rows)
             held += has_it()
             kills_ms.append(int(time.time() * 1000))
-    return kills_ms, held
+            if ready := READY_AT.search(worker.log()):
+                starts_ms.append(int(datetime.fromisoformat(ready[1]).timestamp() * 1000 - started_ms))
+    return kills_ms, held, starts_ms
+
+
+def has_ended(site: ImportSite, job_id: str) -> bool:
+    return site.job(job_id).state.finished
 
 
 def wait_until(deadline: float, site: ImportSite, most_rows: int) -> None:
