@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import dramatiq
 import pytest
@@ -13,7 +14,13 @@ from shared.engine.redis import RedisEngine
 from tests.integration.broker.workers import plain_middleware
 from tests.servers import ValkeyServer
 
-pytestmark = pytest.mark.needs_server
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker("needs_server")
 
 
 @pytest.fixture
