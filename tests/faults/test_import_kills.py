@@ -6,6 +6,7 @@ import random
 import re
 import statistics
 import time
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def test_an_import_survives_fifty_kills_of_its_worker(server: ValkeyServer, tmp_
     site = ImportSite(server, "shaken", tmp_path / "shaken", lease_s=LEASE_S)
     job_id = site.submit(workbook, batch_size=BATCH_SIZE)
     begun = time.monotonic()
-    kills_ms, held, starts_ms = kill_again_and_again(site, job_id, random.Random(seed))
+    lives = kill_again_and_again(site, job_id, random.Random(seed))
     before_the_end = site.rows()
     with site.worker():
         # nobody intervenes from here on
@@ -57,39 +58,47 @@ def test_an_import_survives_fifty_kills_of_its_worker(server: ValkeyServer, tmp_
     took_s = time.monotonic() - begun
 
     job = site.job(job_id)
-    answers_ms = answers(site, job_id, kills_ms)
+    answers_ms, late_ms = answers(site, job_id, lives)
+    starts_ms = [life.start_ms for life in lives if life.start_ms]
+    held = sum(life.held for life in lives)
     print(
-        f"{len(kills_ms)} kills, {held} of them while the job ran; {job.stalls} stalls since the last progress; "
-        f"{took_s:.0f} s, undisturbed {calm.job(calm_id).result['seconds']:.1f} s; "
+        f"{len(lives)} kills, {held} of them while the job ran; {took_s:.0f} s, "
+        f"undisturbed {calm.job(calm_id).result['seconds']:.1f} s; "
         f"{before_the_end} of {expected.rows} rows when the last life began\n"
         f"kill to the job's next start, ms: median {statistics.median(answers_ms):.0f}, "
         f"longest {max(answers_ms)} of {len(answers_ms)}; "
-        f"start of a worker, ms: median {statistics.median(starts_ms):.0f}, longest {max(starts_ms)}"
+        f"start of a worker, ms: median {statistics.median(starts_ms):.0f}, longest {max(starts_ms):.0f}"
     )
     assert job.state is State.COMPLETED
-    assert len(kills_ms) == KILLS
+    assert len(lives) == KILLS
     assert held >= KILLS // 2
     assert 0 < before_the_end < expected.rows, "the kills were spread over the import"
     assert site.outcome(job_id) == expected
-    assert max(answers_ms) <= (LEASE_S + MARGIN_S) * 1000
+    assert not late_ms
     assert job.attempt == 1, "a worker's death costs no attempt"
     names = [event.name for event in site.events(job_id, "0")]
     assert names.count("completed") == 1
     assert names.count("failed") == 0
 
 
-def kill_again_and_again(site: ImportSite, job_id: str, chance: random.Random) -> tuple[list[int], int, list[int]]:
+@dataclass(frozen=True)
+class Life:
+    """One worker, from its start to its kill; times are milliseconds since the epoch."""
+
+    started_ms: float
+    killed_ms: float
+    #: how long it took to be ready; None when it was killed before
+    start_ms: float | None
+    #: whether it held the job when it was killed
+    held: bool
+
+
+def kill_again_and_again(site: ImportSite, job_id: str, chance: random.Random) -> list[Life]:
     """Start a worker, kill it at a random moment, start the next.
 
     No life gets so far that too little is left for those to come.
-
-    Returns:
-        when each was killed, milliseconds since the epoch; how many of them held the job; and how long each worker
-        took to start, which tells a slow machine from a slow answer, milliseconds.
     """
-    kills_ms: list[int] = []
-    starts_ms: list[int] = []
-    held = 0
+    lives: list[Life] = []
     for number in range(1, KILLS + 1):
         most_rows = ROWS * number // (KILLS + 2)
         started_ms = time.time() * 1000
@@ -104,11 +113,32 @@ def kill_again_and_again(site: ImportSite, job_id: str, chance: random.Random) -
                 eventually(lambda: has_it() or has_ended(site, job_id), why=f"life {number}: taken up again")
             assert not has_ended(site, job_id), f"life {number}: {site.job(job_id)}\n{worker.log()}"
             wait_until(time.monotonic() + chance.uniform(0, LONGEST_RUN_S), site, most_rows)
-            held += has_it()
-            kills_ms.append(int(time.time() * 1000))
-            if ready := READY_AT.search(worker.log()):
-                starts_ms.append(int(datetime.fromisoformat(ready[1]).timestamp() * 1000 - started_ms))
-    return kills_ms, held, starts_ms
+            held = has_it()
+            killed_ms = time.time() * 1000
+            worker.kill()
+            ready = READY_AT.search(worker.log())
+            start_ms = datetime.fromisoformat(ready[1]).timestamp() * 1000 - started_ms if ready else None
+            lives.append(Life(started_ms, killed_ms, start_ms, held))
+    return lives
+
+
+def answers(site: ImportSite, job_id: str, lives: list[Life]) -> tuple[list[int], list[int]]:
+    """Give the time from a kill to the job's next start, for each start that followed one, and those too long, in ms.
+
+    Of several kills in a row, with no start between them, the last counts: nobody lived who could have answered. And
+    a process that was longer in starting than the margin, on a busy machine, is given that much more.
+    """
+    found, late = [], []
+    for event in site.events(job_id, "0"):
+        at_ms = int(event.id.partition("-")[0])
+        before = [life for life in lives if life.killed_ms <= at_ms]
+        if event.name == "active" and before:
+            after = next((life for life in lives if life.started_ms <= at_ms < life.killed_ms), None)
+            slow_ms = max(0.0, (after.start_ms or 0) - MARGIN_S * 1000) if after else 0.0
+            found.append(round(at_ms - before[-1].killed_ms))
+            if found[-1] > (LEASE_S + MARGIN_S) * 1000 + slow_ms:
+                late.append(found[-1])
+    return found, late
 
 
 def has_ended(site: ImportSite, job_id: str) -> bool:
@@ -118,18 +148,3 @@ def has_ended(site: ImportSite, job_id: str) -> bool:
 def wait_until(deadline: float, site: ImportSite, most_rows: int) -> None:
     while time.monotonic() < deadline and site.rows() < most_rows:
         time.sleep(0.005)
-
-
-def answers(site: ImportSite, job_id: str, kills_ms: list[int]) -> list[int]:
-    """Give the time from a kill to the job's next start, for each start that followed one; milliseconds.
-
-    Of several kills in a row, with no start between them, the last counts: nobody lived who could have answered.
-    """
-    found = []
-    for event in site.events(job_id, "0"):
-        if event.name == "active":
-            at_ms = int(event.id.partition("-")[0])
-            before = [killed_ms for killed_ms in kills_ms if killed_ms <= at_ms]
-            if before:
-                found.append(at_ms - before[-1])
-    return found
