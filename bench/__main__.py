@@ -13,7 +13,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import imports, queues
+import bench.imports as imports
+from bench import queues
 
 #: figures of which less is better
 LESS_IS_BETTER = ("ms", "calls", "bytes", "cpu", "us")

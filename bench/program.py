@@ -34,7 +34,7 @@ class Program:
     """
 
     def __init__(self, peer: str, url: str) -> None:
-        self.broker: dramatiq.Broker = JobBroker(url=url) if peer == "callboard" else RedisBroker(url=url)
+        self.broker: dramatiq.Broker = JobBroker(url=url) if peer == "callboard" else RedisBroker(url=url)  # type: ignore[no-untyped-call]
         dramatiq.set_broker(self.broker)
         self.expected = 0
         self.starts: list[tuple[float, float]] = []

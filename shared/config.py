@@ -121,6 +121,12 @@ class Settings(BaseSettings):
         return self.data_dir.absolute() / "admin.key"
 
 
+class FamilySettings(BaseSettings):
+    """Base of what a family's ``settings.py`` reads from the environment; the subclass gives its ``env_prefix``."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True)
+
+
 @lru_cache(maxsize=1)
 def load_settings() -> Settings:
     """Read the environment once; later calls return the same object.

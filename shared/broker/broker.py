@@ -7,12 +7,14 @@ and the dead are noticed by their lease.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import suppress
 from queue import Empty
 from typing import Any, cast
@@ -30,6 +32,7 @@ from shared.broker.leases import LeaseThread
 from shared.broker.message import JobMessage, encode_message
 from shared.broker.slots import Slots
 from shared.broker.waker import WakeThread
+from shared.broker.work_queue import WorkQueue
 from shared.contracts.priority import PRIORITY_MAX, PRIORITY_MIN
 from shared.contracts.queue import QueueContract
 from shared.engine.engine import Engine, Finish, LeaseStatus, NewJob, Outcome
@@ -78,6 +81,7 @@ class JobBroker(dramatiq.Broker):
         self._contracts = dict(queues or {})
         self._running = _Running()
         self._slots: Slots | None = None
+        self._worker: dramatiq.Worker | None = None
         self._channels: dict[str, Channel] = {}
         self._messages: dict[str, JobMessage] = {}
         self._leases: LeaseThread | None = None
@@ -193,6 +197,7 @@ class JobBroker(dramatiq.Broker):
                 slots=self._slots,
                 lease_ms=self.lease_ms,
                 on_listen=self._listen,
+                on_stuck=self._hand_back_unstarted,
             )
         return channel
 
@@ -221,6 +226,7 @@ class JobBroker(dramatiq.Broker):
         """See :meth:`dramatiq.Broker.emit_before`; takes note of the message that this thread runs."""
         if signal == "process_message":
             self._running.message = args[0]
+            self._running.began = time.monotonic()
         super().emit_before(signal, *args, **kwargs)
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
@@ -237,6 +243,8 @@ class JobBroker(dramatiq.Broker):
         finally:
             self._running.settling = None
             self._running.message = None
+            if self._slots is not None:
+                self._slots.ran(time.monotonic() - self._running.began)
 
     @property
     def current(self) -> JobMessage | None:
@@ -245,9 +253,12 @@ class JobBroker(dramatiq.Broker):
 
     # -- the worker's life --
 
-    def boot(self, threads: int) -> None:
-        """Get ready to consume with that many worker threads."""
-        self._slots = Slots(threads)
+    def boot(self, worker: dramatiq.Worker) -> None:
+        """Get ready to consume with a worker's threads."""
+        self._worker = worker
+        # Dramatiq makes its threads after this, and gives them this queue.
+        worker.work_queue = WorkQueue()
+        self._slots = Slots(worker.worker_threads)
         self._draining = False
         self._stop_by = float("inf")
         self._channels.clear()
@@ -258,16 +269,30 @@ class JobBroker(dramatiq.Broker):
         self._leases.start()
         self._waker.start()
 
-    def drain(self, unstarted: Iterable[JobMessage]) -> None:
+    def drain(self) -> None:
         """Fetch nothing any more, and hand back what no thread has begun."""
         self._draining = True
         self._stop_by = time.monotonic() + STOP_GRACE_S
         for channel in self._channels.values():
             channel.drain()
-        for message in unstarted:
-            self._channels[message.queue_name].release([message.job])
+        self._hand_back_unstarted()
         for channel in self._channels.values():
             channel.stop()
+
+    def _hand_back_unstarted(self) -> None:
+        # At a stop, Worker.stop would do so as well, but only after the last running job has ended: minutes, perhaps.
+        if self._worker is None:
+            return
+        unstarted: dict[str, list[JobMessage]] = defaultdict(list)
+        with contextlib.suppress(Empty):
+            while True:
+                message = cast("JobMessage", self._worker.work_queue.get_nowait().message)
+                self._worker.work_queue.task_done()
+                unstarted[message.queue_name].append(message)
+        for queue_name, messages in unstarted.items():
+            self._channels[queue_name].release([message.job for message in messages])
+            for message in messages:
+                self._ended(message)
 
     def halt(self) -> None:
         """End the threads of :meth:`boot`."""
@@ -319,6 +344,8 @@ class _Running(threading.local):
     """What a thread is doing."""
 
     message: JobMessage | None = None
+    #: monotonic seconds
+    began: float = 0.0
     settling: JobMessage | None = None
 
 
@@ -329,25 +356,13 @@ class _Lifecycle(Middleware):
         self._broker = broker
 
     def before_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:  # noqa: ARG002
-        self._broker.boot(worker.worker_threads)
+        self._broker.boot(worker)
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:  # noqa: ARG002
-        self._broker.drain(_unstarted(worker))
+        self._broker.drain()
 
     def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:  # noqa: ARG002
         self._broker.halt()
-
-
-def _unstarted(worker: dramatiq.Worker) -> list[JobMessage]:
-    # Worker.stop would hand them back as well, but only after the last running job has ended, which may take minutes.
-    items = []
-    while not worker.work_queue.empty():
-        try:
-            items.append(cast("JobMessage", worker.work_queue.get_nowait().message))
-        except Empty:  # a thread was faster
-            break
-        worker.work_queue.task_done()
-    return items
 
 
 def _retry(held: JobMessage, message: Message[Any] | MessageProxy, delay_ms: int) -> Finish:

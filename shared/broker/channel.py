@@ -3,6 +3,9 @@
 Worker threads hand their finish in and wait; the consumer thread commits all that have gathered in one ``cycle`` and
 fetches as many jobs as threads got free by it. While a call is under way further finishes gather, so the batch grows
 with the load by itself (group commit), and nothing is acknowledged that is not stored.
+
+While jobs are so short that the process looks ahead (:mod:`shared.broker.slots`), threads do not wait: putting one to
+sleep and waking it costs more than such a job. See docs/adr/0006.
 """
 
 from __future__ import annotations
@@ -29,21 +32,24 @@ FIRST_RETRY_S, LAST_RETRY_S = 0.02, 0.5
 STOP_GRACE_S = 10.0
 #: finishes committed at most by one call, a bound on how long the server is held
 COMMIT_BATCH = 256
+#: no run has ended for so long while more jobs are held than there are threads: those that wait are handed back
+STUCK_S = 0.05
 #: a worker thread that waits longer than this for its commit looks whether anybody commits at all
 COMMIT_PATIENCE_S = 0.5
 
 
 class _Pending:
-    """A finish on its way, and the thread that waits for it."""
+    """A finish on its way, and the thread that waits for it, if one does."""
 
     __slots__ = ("done", "finish", "status")
 
-    def __init__(self, finish: Finish) -> None:
+    def __init__(self, finish: Finish, *, waited_for: bool = True) -> None:
         self.finish = finish
         self.status: FinishStatus | None = None
         # A bare lock serves as the cheapest one-shot event there is; an Event would cost a Condition a job.
-        self.done = threading.Lock()
-        self.done.acquire()
+        self.done = threading.Lock() if waited_for else None
+        if self.done is not None:
+            self.done.acquire()
 
 
 class Channel:
@@ -56,6 +62,7 @@ class Channel:
         slots: its threads.
         lease_ms: length of a lease, milliseconds.
         on_listen: called when the queue was seen empty with threads to spare, so that somebody waits for its wake-up.
+        on_stuck: called when jobs that were fetched ahead wait behind long ones; hands them back.
     """
 
     def __init__(
@@ -67,6 +74,7 @@ class Channel:
         slots: Slots,
         lease_ms: int,
         on_listen: Callable[[], None],
+        on_stuck: Callable[[], None] = lambda: None,
     ) -> None:
         self.contract = contract
         #: whether somebody should wait on the wake level for us
@@ -76,6 +84,7 @@ class Channel:
         self._slots = slots
         self._lease_ms = lease_ms
         self._on_listen = on_listen
+        self._on_stuck = on_stuck
         #: finishes to commit; None is a nudge to look again
         self._inbox: SimpleQueue[_Pending | None] = SimpleQueue()
         self._mutex = threading.Lock()
@@ -88,6 +97,8 @@ class Channel:
         #: when to look although nobody told us to, monotonic seconds
         self._look_at = 0.0
         self._woken = False
+        #: when a run ended or jobs came, monotonic seconds
+        self._moved_at = 0.0
         self._draining = False
         self._stop_by = float("inf")
         self._consumer_thread = 0
@@ -95,17 +106,19 @@ class Channel:
     # -- called by worker threads --
 
     def commit(self, finish: Finish) -> FinishStatus | None:
-        """Store how a run ended and wait until that is done.
+        """Store how a run ended, and wait until that is done unless runs are very short.
 
         Returns:
-            what became of it; None when the worker stopped before the server could be reached.
+            what became of it; None when nobody waited, or the worker stopped before the server could be reached.
         """
-        pending = _Pending(finish)
+        pending = _Pending(finish, waited_for=not self._slots.ahead)
         if threading.get_ident() == self._consumer_thread:
             # Dramatiq's consumer thread itself rejects what no actor is there for; it cannot wait for itself.
             self._commit_here([pending])
             return pending.status
         self._inbox.put(pending)
+        if pending.done is None:
+            return None
         while not pending.done.acquire(timeout=COMMIT_PATIENCE_S):
             # Dramatiq pauses its consumers, and rests for seconds after an error: then nobody gathers.
             self._commit_gathered()
@@ -160,6 +173,11 @@ class Channel:
         if self._look and not self._granted:
             self._granted = self._claim(returned=0)
         batch = self._gather(timeout_s)
+        if batch:
+            self._moved_at = time.monotonic()
+        elif self._slots.overcommitted and time.monotonic() - self._moved_at >= STUCK_S:
+            self._slots.look_no_further()
+            self._on_stuck()
         woken, self._woken = self._woken, False
         # Something became due: it must be promoted or reaped even if no thread of ours is free, for others to run it.
         due = time.monotonic() >= self._look_at
@@ -190,6 +208,8 @@ class Channel:
     def _gather(self, timeout_s: float) -> list[_Pending]:
         batch: list[_Pending] = []
         hurry = self._granted and self._look
+        if self._slots.overcommitted:
+            timeout_s = min(timeout_s, STUCK_S)
         wait = 0.0 if hurry else max(0.0, min(timeout_s, self._look_at - time.monotonic()))
         try:
             item = self._inbox.get(timeout=wait) if wait else self._inbox.get_nowait()
@@ -205,6 +225,7 @@ class Channel:
 
     def _took(self, reply: CycleReply, want: int) -> list[LeasedJob]:
         unused = want - len(reply.jobs)
+        self._moved_at = time.monotonic()
         if want:
             self._look = unused == 0
         if unused:
@@ -218,6 +239,13 @@ class Channel:
             self.release(reply.jobs)
             return []
         return reply.jobs
+
+    def flush(self) -> None:
+        """Commit what has gathered: there is no consumer thread any more, or it rests."""
+        while not self._inbox.empty():
+            self._commit_gathered()
+            if self._inbox.qsize() <= 1:
+                return  # a nudge is put back
 
     def _commit_gathered(self) -> None:
         batch: list[_Pending] = []
@@ -260,11 +288,14 @@ class Channel:
                     self._held[job.id] = job
             for pending, status in zip(batch, reply.finishes if reply else (), strict=False):
                 pending.status = status
+                if status in (FinishStatus.STALE, FinishStatus.GONE):
+                    log.warning("lease_lost", job_id=pending.finish.job_id, outcome=str(pending.finish.outcome))
             return reply
         finally:
             # Whatever happened, no thread may wait for ever.
             for pending in batch:
-                pending.done.release()
+                if pending.done is not None:
+                    pending.done.release()
 
     def _drop(self, batch: Sequence[_Pending]) -> None:
         with self._mutex:

@@ -12,7 +12,7 @@ from structlog.stdlib import get_logger
 
 from shared.broker.channel import Channel
 from shared.broker.message import JobMessage, decode_message
-from shared.engine.engine import Finish, FinishStatus, LeasedJob, NewJob, Outcome
+from shared.engine.engine import Finish, LeasedJob, NewJob, Outcome
 from shared.engine.record import to_json
 from shared.errors import error_fields
 
@@ -78,7 +78,8 @@ class JobConsumer(Consumer):
             self._ended(message)
 
     def close(self) -> None:
-        """Hand back what was fetched but not given out."""
+        """Hand back what was fetched but not given out, and commit what no thread waited for."""
+        self._channel.flush()
         ready, self._ready = self._ready, deque()
         self.requeue(ready)
 
@@ -94,10 +95,8 @@ class JobConsumer(Consumer):
         if not added:
             log.warning("stopped_uncommitted", job_id=finish.job_id, followers=len(message.followers))
             return
-        status = self._channel.commit(finish)
+        self._channel.commit(finish)
         self._ended(message)
-        if status in (FinishStatus.STALE, FinishStatus.GONE):
-            log.warning("lease_lost", job_id=finish.job_id, outcome=str(finish.outcome), status=str(status))
 
     def _message(self, job: LeasedJob) -> JobMessage | None:
         queue = self._channel.contract.name

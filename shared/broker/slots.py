@@ -3,6 +3,10 @@
 A job is fetched only when a thread is there to run it, so that no job waits in the memory of one worker while another
 is idle. Queues that wait for a thread come before the queue that gives one back: a busy queue cannot starve the others
 of its process.
+
+While jobs take less than a millisecond or two, a process looks ahead: it fetches what its threads will get through in
+a few milliseconds more, since they would otherwise spend most of their time asleep between a commit and the next job
+(docs/performance.md). The first long job ends that.
 """
 
 from __future__ import annotations
@@ -10,6 +14,15 @@ from __future__ import annotations
 import threading
 from collections import deque
 from typing import Protocol
+
+#: jobs that take less on average, seconds, are worth looking ahead for
+SHORT_S = 0.002
+#: a job that was fetched ahead waits for about so long, seconds
+AHEAD_S = 0.01
+#: jobs fetched ahead at most
+AHEAD_MOST = 64
+#: share of the newest run in the average
+_WEIGHT = 0.05
 
 
 class Claimant(Protocol):
@@ -29,9 +42,31 @@ class Slots:
 
     def __init__(self, total: int) -> None:
         self._mutex = threading.Lock()
+        self._total = total
         self._free = total
+        # Not short until proven: a process begins without looking ahead.
+        self._mean_run_s = SHORT_S * 5
         self._waiting: deque[Claimant] = deque()
         self._set_aside: dict[Claimant, int] = {}
+
+    @property
+    def ahead(self) -> int:
+        """Jobs that may be fetched beyond the threads."""
+        mean_s = max(self._mean_run_s, 1e-6)
+        return min(AHEAD_MOST, int(self._total * AHEAD_S / mean_s)) if mean_s < SHORT_S else 0
+
+    @property
+    def overcommitted(self) -> bool:
+        """Whether more jobs are held than there are threads."""
+        return self._free < 0
+
+    def ran(self, seconds: float) -> None:
+        """Hear how long a run took. Not locked: an update that is lost to a race changes an average by little."""
+        self._mean_run_s += (seconds - self._mean_run_s) * _WEIGHT
+
+    def look_no_further(self) -> None:
+        """Stop looking ahead until runs have proven short again."""
+        self._mean_run_s = SHORT_S * 5
 
     def exchange(self, claimant: Claimant, *, returned: int, wanted: int) -> int:
         """Give threads back and claim others; gives how many were granted, 0 to ``wanted``.
@@ -43,14 +78,14 @@ class Slots:
             granted = min(wanted, mine)
             self._free += returned + mine - granted
             self._serve_waiting(claimant)
-            more = min(wanted - granted, self._free)
+            more = min(wanted - granted, max(0, self._free + self.ahead))
             self._free -= more
             if wanted and not granted + more and claimant not in self._waiting:
                 self._waiting.append(claimant)
             return granted + more
 
     def _serve_waiting(self, claimant: Claimant) -> None:
-        while self._free and self._waiting:
+        while self._free > 0 and self._waiting:
             other = self._waiting.popleft()
             if other is not claimant:
                 self._free -= 1

@@ -12,6 +12,7 @@ import redis
 
 from shared.broker.broker import JobBroker
 from shared.contracts.queue import QueueContract
+from shared.engine.states import State
 from tests.integration.broker.patience import eventually
 from tests.integration.broker.workers import running
 from tests.servers import ValkeyServer
@@ -213,3 +214,45 @@ def test_idle_workers_do_not_poll(make_valkey: Callable[..., ValkeyServer]) -> N
     broker.close()
     # five queues look once every five seconds and renew once every ten, and one pop lasts four
     assert made <= 6, f"{made} calls in 1.5 s of five idle queues"
+
+
+def test_jobs_fetched_ahead_are_handed_back_when_they_wait_behind_long_ones(broker: JobBroker) -> None:
+    short_done: list[float] = []
+    go_on = threading.Event()
+
+    @dramatiq.actor
+    def short():
+        short_done.append(time.monotonic())
+
+    @dramatiq.actor
+    def long():
+        go_on.wait(30)
+
+    for _ in range(300):
+        short.send()
+    with running(broker, threads=2):
+        eventually(lambda: len(short_done) == 300)
+        assert broker._slots is not None
+        assert broker._slots.ahead > 0, "the process must look ahead by now"
+        bodies = [long.message() for _ in range(2)] + [short.message() for _ in range(10)]
+        broker.engine.add("default", [broker._new_job(message, 0) for message in bodies])
+
+        def waits_for_others() -> bool:
+            counts = broker.engine.counts("default")
+            return (counts.active, counts.waiting) == (2, 10)
+
+        eventually(waits_for_others)
+        with running(make_other(broker), threads=1):
+            eventually(lambda: len(short_done) == 310, why="another worker runs what was handed back")
+        go_on.set()
+        broker.join("default", timeout=20_000)
+    jobs = broker.engine.list("default", State.COMPLETED, limit=200).jobs
+    assert {job.attempt for job in jobs} == {1}, "what was handed back counts no attempt"
+
+
+def make_other(broker: JobBroker) -> JobBroker:
+    """A second worker process, as far as the queue server can tell."""
+    other = JobBroker(broker.engine, middleware=[])
+    for actor in broker.actors.values():
+        other.declare_actor(actor)
+    return other

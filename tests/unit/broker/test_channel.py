@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from shared.broker import channel as channel_module
 from shared.broker.channel import Channel
 from shared.broker.slots import Slots
 from shared.contracts.queue import QueueContract
@@ -160,3 +161,44 @@ def test_a_wake_up_is_acted_on_even_with_no_thread_to_spare() -> None:
     channel.wake()
     channel.step(10)
     assert [call.want for call in engine.calls] == [1, 0], "the cycle puts the word back for other workers"
+
+
+def prove_short(slots: Slots) -> None:
+    for _ in range(200):
+        slots.ran(0.0001)
+
+
+def test_nobody_waits_for_the_commit_of_a_short_run() -> None:
+    engine = FakeEngine([[leased(1), leased(2)], []])
+    channel, slots = channel_over(engine)
+    channel.step(0)
+    prove_short(slots)
+    assert Committing(channel, done(leased(1))).join() is None
+    assert [lease[0] for lease in channel.held()] == [leased(1).id, leased(2).id], "it is held until it is stored"
+    channel.step(0)
+    assert engine.calls[-1].finishes == [done(leased(1))]
+    assert [lease[0] for lease in channel.held()] == [leased(2).id]
+
+
+def test_what_nobody_waited_for_is_committed_at_the_end() -> None:
+    engine = FakeEngine([[leased(1), leased(2)], []])
+    channel, slots = channel_over(engine)
+    channel.step(0)
+    prove_short(slots)
+    Committing(channel, done(leased(1))).join()
+    channel.nudge()
+    channel.flush()
+    assert engine.calls[-1].finishes == [done(leased(1))]
+
+
+def test_jobs_that_wait_behind_long_ones_are_handed_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel_module, "STUCK_S", 0.0)
+    engine = FakeEngine([[leased(1)], [leased(2), leased(3)], []])
+    channel, slots = channel_over(engine, threads=1)
+    channel.step(0)
+    prove_short(slots)
+    channel.step(0)
+    stuck: list[bool] = []
+    channel._on_stuck = lambda: stuck.append(slots.ahead == 0)
+    channel.step(0)
+    assert stuck == [True]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.broker.slots import Slots
+from shared.broker.slots import AHEAD_MOST, Slots
 
 
 class Queue:
@@ -49,3 +49,43 @@ def test_a_thread_set_aside_is_given_on_when_it_is_not_wanted() -> None:
     assert slots.exchange(waiting, returned=0, wanted=0) == 0
     assert busy.nudges == 1
     assert slots.exchange(busy, returned=0, wanted=1) == 1
+
+
+def prove_short(slots: Slots) -> None:
+    for _ in range(200):
+        slots.ran(0.0001)
+
+
+def test_a_process_looks_ahead_only_once_jobs_have_proven_short() -> None:
+    slots, queue = Slots(2), Queue()
+    assert slots.exchange(queue, returned=0, wanted=10) == 2
+    prove_short(slots)
+    assert slots.exchange(queue, returned=0, wanted=10) == 10
+    assert slots.overcommitted
+
+
+def test_the_look_ahead_is_bounded() -> None:
+    slots, queue = Slots(2), Queue()
+    prove_short(slots)
+    assert slots.exchange(queue, returned=0, wanted=10_000) == 2 + AHEAD_MOST
+
+
+def test_one_long_job_ends_the_look_ahead() -> None:
+    slots, queue = Slots(2), Queue()
+    prove_short(slots)
+    slots.exchange(queue, returned=0, wanted=10)
+    slots.ran(1.0)
+    assert slots.exchange(queue, returned=8, wanted=8) == 0
+    assert slots.exchange(queue, returned=2, wanted=2) == 2
+
+
+def test_nobody_is_set_aside_a_thread_that_there_is_not() -> None:
+    slots, busy, waiting = Slots(1), Queue(), Queue()
+    slots.exchange(busy, returned=0, wanted=1)
+    slots.exchange(waiting, returned=0, wanted=1)
+    prove_short(slots)
+    slots.exchange(busy, returned=0, wanted=5)
+    slots.exchange(busy, returned=2, wanted=0)
+    assert waiting.nudges == 0
+    slots.exchange(busy, returned=4, wanted=0)
+    assert waiting.nudges == 1

@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import lru_cache
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from shared.config import FamilySettings
 
 
-class ImportSettings(BaseSettings):
+class ImportSettings(FamilySettings):
     """What a file may cost before it is refused."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True, env_prefix="IMPORTS_"
-    )
+    model_config = SettingsConfigDict(env_prefix="IMPORTS_")
 
     #: memory that the process which parses a workbook may take, bytes (1,000,000 rows × 20 columns take about 2 GiB)
     reader_memory_bytes: int = Field(4 * 1024**3, ge=64 * 1024**2)
