@@ -247,6 +247,11 @@ class Channel:
             if self._inbox.qsize() <= 1:
                 return  # a nudge is put back
 
+    def flush_overdue(self) -> None:
+        """Commit what has gathered if the consumer thread rests; finishes that nobody waits for would rest with it."""
+        if time.monotonic() - self._moved_at > COMMIT_PATIENCE_S:
+            self.flush()
+
     def _commit_gathered(self) -> None:
         batch: list[_Pending] = []
         nudged = False

@@ -67,6 +67,7 @@ class LeaseThread(threading.Thread):
             self.join(timeout=5)
 
     def _renew(self, channel: Channel) -> None:
+        channel.flush_overdue()
         held = channel.held()
         queue = channel.contract.name
         for start in range(0, len(held), RENEW_BATCH):

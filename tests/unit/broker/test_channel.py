@@ -202,3 +202,16 @@ def test_jobs_that_wait_behind_long_ones_are_handed_back(monkeypatch: pytest.Mon
     channel._on_stuck = lambda: stuck.append(slots.ahead == 0)
     channel.step(0)
     assert stuck == [True]
+
+
+def test_what_nobody_waited_for_does_not_rest_with_the_consumer(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine([[leased(1), leased(2)], []])
+    channel, slots = channel_over(engine)
+    channel.step(0)
+    prove_short(slots)
+    Committing(channel, done(leased(1))).join()
+    channel.flush_overdue()
+    assert len(engine.calls) == 1, "the consumer thread may still come"
+    monkeypatch.setattr(channel_module, "COMMIT_PATIENCE_S", 0.0)
+    channel.flush_overdue()
+    assert engine.calls[-1].finishes == [done(leased(1))]
