@@ -127,7 +127,7 @@ class Channel:
     def abandon(self, job: LeasedJob) -> None:
         """Leave a run that cannot be committed to the reaper: its lease is renewed no more, and its thread is free."""
         with self._mutex:
-            self._held.pop(job.id, None)
+            self._let_go(job.id, job.token)
         self._slots.exchange(self, returned=1, wanted=0)
 
     # -- called by other threads of the process --
@@ -174,11 +174,17 @@ class Channel:
             self._granted = self._claim(returned=0)
         batch = self._gather(timeout_s)
         if batch:
-            self._moved_at = time.monotonic()
-        elif self._slots.overcommitted and time.monotonic() - self._moved_at >= STUCK_S:
+            self._moved()
+        elif (
+            # Threads claimed for a fetch that is yet to come hold no jobs.
+            not self._granted and self._slots.overcommitted and time.monotonic() - self._slots.moved_at >= STUCK_S
+        ):
             self._slots.look_no_further()
             self._on_stuck()
-        woken, self._woken = self._woken, False
+        woken = self._woken
+        if woken:
+            # Not set without need: a word that came since it was read would be lost.
+            self._woken = False
         # Something became due: it must be promoted or reaped even if no thread of ours is free, for others to run it.
         due = time.monotonic() >= self._look_at
         if woken or due:
@@ -188,8 +194,7 @@ class Channel:
         want = self._granted + self._claim(returned=len(batch))
         self._granted = 0
         if not batch and not want and not woken and not due:
-            # There may be jobs, but no thread is free; the next finish or nudge brings us back.
-            self._look_at = time.monotonic() + IDLE_LOOK_S
+            # There may be jobs, but no thread is free; the next finish or nudge brings us back, or what becomes due.
             return []
         try:
             reply = self._cycle(batch, want)
@@ -225,7 +230,7 @@ class Channel:
 
     def _took(self, reply: CycleReply, want: int) -> list[LeasedJob]:
         unused = want - len(reply.jobs)
-        self._moved_at = time.monotonic()
+        self._moved()
         if want:
             self._look = unused == 0
         if unused:
@@ -240,19 +245,20 @@ class Channel:
             return []
         return reply.jobs
 
+    def _moved(self) -> None:
+        self._moved_at = self._slots.moved_at = time.monotonic()
+
     def flush(self) -> None:
         """Commit what has gathered: there is no consumer thread any more, or it rests."""
-        while not self._inbox.empty():
-            self._commit_gathered()
-            if self._inbox.qsize() <= 1:
-                return  # a nudge is put back
+        while self._commit_gathered() == COMMIT_BATCH:
+            pass
 
     def flush_overdue(self) -> None:
         """Commit what has gathered if the consumer thread rests; finishes that nobody waits for would rest with it."""
         if time.monotonic() - self._moved_at > COMMIT_PATIENCE_S:
             self.flush()
 
-    def _commit_gathered(self) -> None:
+    def _commit_gathered(self) -> int:
         batch: list[_Pending] = []
         nudged = False
         try:
@@ -268,6 +274,7 @@ class Channel:
             self._inbox.put(None)
         if batch:
             self._commit_here(batch)
+        return len(batch)
 
     def _commit_here(self, batch: Sequence[_Pending]) -> None:
         try:
@@ -305,7 +312,13 @@ class Channel:
     def _drop(self, batch: Sequence[_Pending]) -> None:
         with self._mutex:
             for pending in batch:
-                self._held.pop(pending.finish.job_id, None)
+                self._let_go(pending.finish.job_id, pending.finish.token)
+
+    def _let_go(self, job_id: str, token: int) -> None:
+        # A job that was lost, as by a frozen process, may have come again: the end of its first run leaves that lease.
+        job = self._held.get(job_id)
+        if job is not None and job.token == token:
+            del self._held[job_id]
 
     def _call(self, request: str, finishes: Sequence[Finish], want: int) -> CycleReply | None:
         wait_s = FIRST_RETRY_S

@@ -12,6 +12,7 @@ a few milliseconds more, since they would otherwise spend most of their time asl
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from typing import Protocol
 
@@ -48,6 +49,8 @@ class Slots:
         self._mean_run_s = SHORT_S * 5
         self._waiting: deque[Claimant] = deque()
         self._set_aside: dict[Claimant, int] = {}
+        #: when a run ended or a queue of the process was answered, monotonic seconds
+        self.moved_at = 0.0
 
     @property
     def ahead(self) -> int:
@@ -63,6 +66,7 @@ class Slots:
     def ran(self, seconds: float) -> None:
         """Hear how long a run took. Not locked: an update that is lost to a race changes an average by little."""
         self._mean_run_s += (seconds - self._mean_run_s) * _WEIGHT
+        self.moved_at = time.monotonic()
 
     def look_no_further(self) -> None:
         """Stop looking ahead until runs have proven short again."""
@@ -77,14 +81,18 @@ class Slots:
             mine = self._set_aside.pop(claimant, 0)
             granted = min(wanted, mine)
             self._free += returned + mine - granted
-            self._serve_waiting(claimant)
+            self._serve_waiting(claimant if wanted else None)
             more = min(wanted - granted, max(0, self._free + self.ahead))
             self._free -= more
-            if wanted and not granted + more and claimant not in self._waiting:
+            if granted + more:
+                # One that was served ahead of its turn would later be set a thread aside that it has no use for.
+                if claimant in self._waiting:
+                    self._waiting.remove(claimant)
+            elif wanted and claimant not in self._waiting:
                 self._waiting.append(claimant)
             return granted + more
 
-    def _serve_waiting(self, claimant: Claimant) -> None:
+    def _serve_waiting(self, claimant: Claimant | None) -> None:
         while self._free > 0 and self._waiting:
             other = self._waiting.popleft()
             if other is not claimant:

@@ -37,6 +37,8 @@ class FakeEngine:
 
     answers: list[list[LeasedJob] | Exception | Callable[[], list[LeasedJob]]] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    #: what it says about when something becomes due
+    next_ms: int | None = None
 
     def cycle(
         self,
@@ -54,4 +56,4 @@ class FakeEngine:
         if isinstance(answer, Exception):
             raise answer
         jobs = answer() if callable(answer) else answer
-        return CycleReply(jobs=jobs, finishes=[FinishStatus.COMMITTED] * len(finishes), next_ms=None)
+        return CycleReply(jobs=jobs, finishes=[FinishStatus.COMMITTED] * len(finishes), next_ms=self.next_ms)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any, cast
 
 import pytest
 
 from shared.broker import channel as channel_module
-from shared.broker.channel import Channel
+from shared.broker.channel import COMMIT_BATCH, Channel
 from shared.broker.slots import Slots
 from shared.contracts.queue import QueueContract
 from shared.engine.engine import Engine, Finish, FinishStatus, LeasedJob, Outcome
@@ -215,3 +216,75 @@ def test_what_nobody_waited_for_does_not_rest_with_the_consumer(monkeypatch: pyt
     monkeypatch.setattr(channel_module, "COMMIT_PATIENCE_S", 0.0)
     channel.flush_overdue()
     assert engine.calls[-1].finishes == [done(leased(1))]
+
+
+def test_the_late_end_of_a_lost_lease_leaves_the_new_one_alone() -> None:
+    engine = FakeEngine([[leased(1)], [leased(1, token=2)], []])
+    channel, _ = channel_over(engine, threads=2)
+    channel.step(0)
+    channel.wake()
+    assert channel.step(0) == [leased(1, token=2)], "reaped meanwhile, and fetched by the same process"
+    late = Committing(channel, done(leased(1)))
+    channel.step(10)
+    late.join()
+    assert channel.held() == [(leased(1).id, 2)], "nobody would renew it, and the second run would be lost as well"
+
+
+def test_a_run_that_is_abandoned_late_leaves_the_new_lease_alone() -> None:
+    engine = FakeEngine([[leased(1)], [leased(1, token=2)]])
+    channel, _ = channel_over(engine, threads=2)
+    channel.step(0)
+    channel.wake()
+    channel.step(0)
+    channel.abandon(leased(1))
+    assert channel.held() == [(leased(1).id, 2)]
+
+
+def test_what_becomes_due_is_acted_on_with_no_thread_free_however_often_the_consumer_looks() -> None:
+    engine = FakeEngine([[leased(1)]], next_ms=100)
+    channel, _ = channel_over(engine, threads=1)
+    channel.step(0)
+    deadline = time.monotonic() + 0.5
+    while time.monotonic() < deadline and len(engine.calls) == 1:
+        channel.step(0.01)
+    assert len(engine.calls) == 2
+
+
+def test_everything_that_gathered_is_committed_at_the_end() -> None:
+    number = COMMIT_BATCH + 1
+    engine = FakeEngine([[leased(i) for i in range(number)]])
+    channel, slots = channel_over(engine, threads=number, concurrency=number)
+    channel.step(0)
+    prove_short(slots)
+    for i in range(number):
+        Committing(channel, done(leased(i))).join()
+    channel.flush()
+    assert channel.held() == []
+
+
+def test_an_idle_queue_does_not_hand_back_what_another_one_fetched_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel_module, "STUCK_S", 0.1)
+    slots = Slots(1)
+    prove_short(slots)
+    stuck: list[str] = []
+
+    def channel(name: str, engine: FakeEngine) -> Channel:
+        contract = QueueContract(name, concurrency=100)
+        server = cast("Engine", engine)
+        return Channel(
+            server, contract, worker="w", slots=slots, lease_ms=1000, on_listen=int, on_stuck=lambda: stuck.append(name)
+        )
+
+    idle, busy = channel("idle", FakeEngine()), channel("q", FakeEngine([[leased(i) for i in range(50)]]))
+    idle.step(0)
+    time.sleep(0.15)
+    assert len(busy.step(0)) == 50
+    idle.step(0)
+    assert not stuck, "they came a moment ago"
+    time.sleep(0.15)
+    slots.ran(0.0001)
+    idle.step(0)
+    assert not stuck, "a run has just ended"
+    time.sleep(0.15)
+    idle.step(0)
+    assert stuck == ["idle"]

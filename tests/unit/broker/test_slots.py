@@ -89,3 +89,24 @@ def test_nobody_is_set_aside_a_thread_that_there_is_not() -> None:
     assert waiting.nudges == 0
     slots.exchange(busy, returned=4, wanted=0)
     assert waiting.nudges == 1
+
+
+def test_who_was_granted_threads_ahead_is_no_longer_waiting() -> None:
+    slots, busy, other = Slots(1), Queue(), Queue()
+    slots.exchange(busy, returned=0, wanted=1)
+    slots.exchange(other, returned=0, wanted=1)
+    prove_short(slots)
+    assert slots.exchange(other, returned=0, wanted=2) == 2
+    slots.exchange(other, returned=2, wanted=0)
+    slots.exchange(busy, returned=1, wanted=0)
+    assert other.nudges == 0, "a thread set aside for a queue that has nothing to run would be idle for seconds"
+    assert slots.exchange(busy, returned=0, wanted=1) == 1
+
+
+def test_who_waits_is_served_by_what_its_own_runs_give_back() -> None:
+    slots, queue = Slots(1), Queue()
+    slots.exchange(queue, returned=0, wanted=1)
+    slots.exchange(queue, returned=0, wanted=1)
+    slots.exchange(queue, returned=1, wanted=0)
+    assert queue.nudges == 1
+    assert slots.exchange(queue, returned=0, wanted=1) == 1
