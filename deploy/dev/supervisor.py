@@ -1,12 +1,14 @@
 """Keeps the processes of the Procfile together until one of them ends.
 
-Honcho does the work. Four of its habits are changed here, each for a case that loses work or says nothing useful:
+Honcho does the work. Five of its habits are changed here, each for a case that loses work or says nothing useful:
 
 - It signals whole process groups. Dramatiq's master hands the signal on to its workers, which then get it twice and
   take the second for "stop at once", in the middle of a job. So only the process itself is signalled.
 - It stops all at once. A worker that hands back its jobs needs the queue server, so that goes last.
 - It allows five seconds before it kills. A worker that finishes its batch needs longer.
 - It gives the second process PORT + 100, the third PORT + 200. Here PORT is the API's port, for everybody.
+- It stops all as soon as one ends. A worker that is killed, by a job that takes all memory or by hand, is started
+  again, as any deployment does: its jobs go on when their leases run out, and the API answers meanwhile.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
+from multiprocessing import Process
 from pathlib import Path
 
 import honcho.manager
@@ -25,6 +29,16 @@ GRACE_S = 30
 
 #: the process of the Procfile that the others need until they have ended
 STOPS_LAST = "valkey"
+
+#: the process of the Procfile that is started again when it was killed
+STARTS_AGAIN = "worker"
+
+#: how Dramatiq's master ends when a process of its own was killed; a module that cannot be imported gives another code
+PROCESS_KILLED = 1
+
+#: a life shorter than this is a short one, in seconds, and after so many in a row there is no further one
+SHORT_LIFE_S = 5.0
+SHORT_LIVES = 20
 
 #: what honcho answers after SIGINT, SIGTERM and (here) SIGHUP: the user asked for the stop, nothing failed
 ASKED_TO_STOP = {130, 143, 129}
@@ -51,9 +65,12 @@ class Supervisor(honcho.manager.Manager):  # type: ignore[misc]  # honcho has no
 
     def __init__(self, printer: Printer) -> None:
         super().__init__(printer)
+        self.returncode: int | None = None
         self._procmgr = _OneByOne()
         self._stop_requested = False
         self._last_told = False
+        self._born = time.monotonic()
+        self._short_lives = 0
 
     def terminate(self) -> None:
         """Ask every process to stop; as soon as all have started, if Ctrl-C came that early."""
@@ -79,11 +96,30 @@ class Supervisor(honcho.manager.Manager):  # type: ignore[misc]  # honcho has no
 
     def _any_stopped(self) -> bool:
         # The loop asks this to see whether it is time to stop.
+        if not self._stop_requested:
+            self._start_again()
         return self._stop_requested or bool(super()._any_stopped())
+
+    def _start_again(self) -> None:
+        """Start the worker anew if it was killed, and was not killed in its first moments again and again."""
+        worker = self._processes.get(STARTS_AGAIN, {})
+        code = worker.get("returncode")
+        if code is None or not (code < 0 or code == PROCESS_KILLED):
+            return
+        now = time.monotonic()
+        self._short_lives = self._short_lives + 1 if now - self._born < SHORT_LIFE_S else 0
+        if self._short_lives >= SHORT_LIVES:
+            return
+        self._born = now
+        self._system_print(f"{STARTS_AGAIN} was killed; starting it again\n")
+        del worker["returncode"], worker["pid"]
+        self.returncode = None
+        worker["process"] = Process(name=STARTS_AGAIN, target=worker["obj"].run, args=(self.events, True))
+        worker["process"].start()
 
 
 def supervise(root: Path) -> int:
-    """Run the Procfile until somebody stops it or a process ends.
+    """Run the Procfile until somebody stops it or a process ends, but for a worker that was killed.
 
     Returns:
         0 if it was stopped on request, else the exit code of the process that ended first.

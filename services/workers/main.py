@@ -10,6 +10,7 @@ from dramatiq.middleware import AsyncIO, Middleware, ShutdownNotifications, Time
 from structlog.stdlib import get_logger
 
 from services.workers.bind import bind_family
+from services.workers.orphan import StopWithoutMaster
 from shared.broker.broker import JobBroker
 from shared.broker.middleware.jobs import Jobs
 from shared.config import Settings, load_settings
@@ -29,6 +30,8 @@ def middleware(engine: RedisEngine) -> list[Middleware]:
         ShutdownNotifications(),
         # nearest to the run, so that its clock covers nothing else
         TimeLimit(interval=250),
+        # about the process, not about runs
+        StopWithoutMaster(),
     ]
 
 

@@ -126,3 +126,32 @@ def test_the_queue_server_stops_after_everybody_else(tmp_path: Path) -> None:
         rest, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     assert rest.index("valkey saw 1") > max(rest.index("one stopped"), rest.index("two stopped"))
+
+
+@pytest.mark.parametrize("ending", ["kill -9 $$", "exit 1"], ids=["the master", "one of its processes"])
+def test_a_worker_that_was_killed_is_started_again(tmp_path: Path, ending: str) -> None:
+    worker = f"[ -e killed ] || {{ touch killed; {ending}; }}; exec {sys.executable} counter.py two"
+    procfile = f"one: exec {sys.executable} counter.py one\nworker: {worker}\n"
+    with supervised(tmp_path, procfile) as process:
+        lines_until(process, "one up", "worker was killed; starting it again", "two up")
+        process.terminate()
+        rest, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, rest
+    assert "one saw 1" in rest
+    assert "two saw 1" in rest
+
+
+def test_a_worker_that_cannot_start_stops_everything(tmp_path: Path) -> None:
+    procfile = f"one: exec {sys.executable} counter.py one\nworker: exit 2\n"
+    with supervised(tmp_path, procfile) as process:
+        rest, _ = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert "starting it again" not in rest
+
+
+def test_a_worker_that_dies_each_time_at_once_is_given_up(tmp_path: Path) -> None:
+    procfile = f"one: exec {sys.executable} counter.py one\nworker: exit 1\n"
+    with supervised(tmp_path, procfile) as process:
+        rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert rest.count("starting it again") == 19

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import time
 from functools import partial
 from pathlib import Path
@@ -129,6 +130,28 @@ def test_a_worker_told_to_stop_finishes_what_runs_and_hands_back_the_rest(
         assert len(job.attempts) == 1
     assert len(ledger.lines("began")) == 2, "nothing that ran was started again"
     assert ledger.names("ran") == sorted(f"waiting-{number}" for number in range(20))
+
+
+def has_ended(pid: int) -> bool:
+    """Say whether a process that is no child of ours has ended, even if nobody has asked for its exit code."""
+    shown = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return not shown.stdout.strip() or shown.stdout.startswith("Z")
+
+
+def test_a_worker_process_stops_by_itself_when_its_master_was_killed(
+    ledger: Ledger, environment: dict[str, str]
+) -> None:
+    with WorkerProcess(WORKERS, ledger.folder, environment, threads=2).ready() as worker:
+        job_id = ledger.put("gated", "running")
+        eventually(lambda: len(ledger.lines("began")) == 1)
+        _, pid = ledger.lines("began")[0]
+        worker.process.kill()
+        worker.wait()
+        ledger.open_gate()
+        eventually(lambda: has_ended(pid), why="it stopped")
+    job = ledger.engine.get(job_id)
+    assert job is not None
+    assert (job.state, job.stalls) == (State.COMPLETED, 0), "and let the job end before"
 
 
 def test_a_stop_in_the_middle_of_a_drain_loses_and_doubles_nothing(ledger: Ledger, environment: dict[str, str]) -> None:
