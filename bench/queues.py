@@ -16,7 +16,7 @@ from bench.server import Meter, queue_server
 PEERS = ("callboard", "dramatiq")
 THREADS = (1, 8, 32)
 #: jobs of a drain by threads: about as long for each, and long enough that start-up does not show
-DRAIN_JOBS = {1: 4_000, 8: 12_000, 32: 20_000}
+DRAIN_JOBS = {1: 3_000, 8: 16_000, 32: 30_000}
 ENQUEUE_JOBS = 4_000
 LATENCY_JOBS = 500
 MEMORY_JOBS = 10_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -10,6 +11,11 @@ import pytest
 
 from shared.engine.redis import RedisEngine
 from tests.servers import ValkeyServer
+
+
+def pytest_configure() -> None:
+    """Let the programs that tests start hear Ctrl-C: a shell's background jobs ignore it, and so would they."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from services.api.app import create_app
 from services.api.backend import EXTENSION
 from shared.config import Settings
 from shared.engine.redis import RedisEngine
+from shared.log import configure_logging
 from shared.storage import LocalStorage
 from tests.integration.api.playing import Hand
 from tests.integration.api.server import ApiServer
@@ -68,6 +71,19 @@ def make_client(make_settings: Callable[..., Settings]) -> Iterator[Callable[...
 @pytest.fixture
 def client(make_client: Callable[..., FlaskClient]) -> FlaskClient:
     return make_client()
+
+
+@pytest.fixture
+def log_text(make_settings: Callable[..., Settings]) -> Iterator[Callable[[], str]]:
+    """Give what was logged so far, as it would be written for machines."""
+    root = logging.getLogger()
+    before, level = root.handlers, root.level
+    written = io.StringIO()
+    root.handlers = [logging.StreamHandler(written)]
+    configure_logging(make_settings(log_format="json"))
+    yield written.getvalue
+    root.handlers = before
+    root.setLevel(level)
 
 
 @pytest.fixture

@@ -275,3 +275,46 @@ def test_a_job_that_lost_its_lease_ends_without_effect(engine: RedisEngine) -> N
         gate.set()
         never(lambda: probe.get(job_id).result != "the new one", during=0.2)
     assert probe.get(job_id).stalls == 1
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class Opaque(BaseModel):
+    thing: Any
+
+
+def test_an_error_that_cannot_be_told_fails_its_job_all_the_same(engine: RedisEngine) -> None:
+    def handler(payload, job):
+        raise Mute
+
+    job = run_one(Probe(engine, handler, attempts=2))
+    assert job.state is State.FAILED
+    assert (error_of(job)["type"], job.attempt) == ("Mute", 2)
+
+
+def test_an_error_whose_fields_cannot_be_stored_fails_its_job_all_the_same(engine: RedisEngine) -> None:
+    def handler(payload, job):
+        raise PermanentError("no", table={(1, 2): 3})
+
+    job = run_one(Probe(engine, handler))
+    assert job.state is State.FAILED
+    assert error_of(job)["code"] == "permanent"
+
+
+@pytest.mark.parametrize("result", [Opaque(thing=object()), {"error": Mute()}], ids=["a model", "a value"])
+def test_a_result_that_nothing_can_write_fails_the_job(engine: RedisEngine, result: Any) -> None:
+    job = run_one(Probe(engine, lambda payload, job: result))
+    assert job.state is State.FAILED
+
+
+def test_a_last_report_that_cannot_be_written_costs_the_job_nothing(engine: RedisEngine) -> None:
+    def handler(payload, job):
+        job.progress(1)
+        job.progress(2, table={(1, 2): 3})
+        return "done"
+
+    job = run_one(Probe(engine, handler))
+    assert (job.state, job.result) == (State.COMPLETED, "done")

@@ -272,7 +272,13 @@ def test_an_idle_queue_does_not_hand_back_what_another_one_fetched_ahead(monkeyp
         contract = QueueContract(name, concurrency=100)
         server = cast("Engine", engine)
         return Channel(
-            server, contract, worker="w", slots=slots, lease_ms=1000, on_listen=int, on_stuck=lambda: stuck.append(name)
+            server,
+            contract,
+            worker="w",
+            slots=slots,
+            lease_ms=1000,
+            on_listen=lambda: None,
+            on_stuck=lambda: stuck.append(name),
         )
 
     idle, busy = channel("idle", FakeEngine()), channel("q", FakeEngine([[leased(i) for i in range(50)]]))
