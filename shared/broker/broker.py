@@ -29,7 +29,7 @@ from structlog.stdlib import get_logger
 from shared.broker.channel import STOP_GRACE_S, Channel
 from shared.broker.consumer import JobConsumer
 from shared.broker.leases import LeaseThread
-from shared.broker.message import JobMessage, encode_message
+from shared.broker.message import JobMessage, encode_error, encode_message
 from shared.broker.slots import Slots
 from shared.broker.waker import WakeThread
 from shared.broker.work_queue import WorkQueue
@@ -40,7 +40,7 @@ from shared.engine.keys import new_job_id
 from shared.engine.record import to_json
 from shared.engine.redis import RedisEngine
 from shared.engine.states import State
-from shared.errors import EngineUnavailable, JobNotFound, WrongState, error_fields
+from shared.errors import EngineUnavailable, JobNotFound, WrongState
 
 log = get_logger(__name__)
 
@@ -199,6 +199,10 @@ class JobBroker(dramatiq.Broker):
                 on_listen=self._listen,
                 on_stuck=self._hand_back_unstarted,
             )
+            if self._draining:
+                # Dramatiq's consumers begin on threads of their own, perhaps after the order to stop.
+                channel.drain()
+                channel.stop()
         return channel
 
     def _listen(self) -> None:
@@ -213,7 +217,9 @@ class JobBroker(dramatiq.Broker):
         self._messages[message.job.id] = message
 
     def _ended(self, message: JobMessage) -> None:
-        self._messages.pop(message.job.id, None)
+        # A job that was lost may have come again, under another lease.
+        if self._messages.get(message.job.id) is message:
+            self._messages.pop(message.job.id, None)
 
     def _notice(self, job_id: str, status: LeaseStatus) -> None:
         message = self._messages.get(job_id)
@@ -273,11 +279,12 @@ class JobBroker(dramatiq.Broker):
         """Fetch nothing any more, and hand back what no thread has begun."""
         self._draining = True
         self._stop_by = time.monotonic() + STOP_GRACE_S
-        for channel in self._channels.values():
+        channels = list(self._channels.values())
+        for channel in channels:
             channel.drain()
-        self._hand_back_unstarted()
-        for channel in self._channels.values():
+            # Before anything is handed back: the server may be gone.
             channel.stop()
+        self._hand_back_unstarted()
 
     def _hand_back_unstarted(self) -> None:
         # At a stop, Worker.stop would do so as well, but only after the last running job has ended: minutes, perhaps.
@@ -290,7 +297,11 @@ class JobBroker(dramatiq.Broker):
                 self._worker.work_queue.task_done()
                 unstarted[message.queue_name].append(message)
         for queue_name, messages in unstarted.items():
-            self._channels[queue_name].release([message.job for message in messages])
+            try:
+                self._channels[queue_name].release([message.job for message in messages])
+            except Exception:
+                # They are left to the reaper; those of the other queues need not be.
+                log.exception("not_handed_back", queue=queue_name, jobs=len(messages))
             for message in messages:
                 self._ended(message)
 
@@ -300,6 +311,8 @@ class JobBroker(dramatiq.Broker):
             self._waker.stop()
         if self._leases is not None:
             self._leases.stop()
+        for channel in self._channels.values():
+            channel.pass_on()
         self._channels.clear()
         self._messages.clear()
 
@@ -367,7 +380,7 @@ class _Lifecycle(Middleware):
 
 def _retry(held: JobMessage, message: Message[Any] | MessageProxy, delay_ms: int) -> Finish:
     if held.error is not None:
-        data = to_json(error_fields(held.error, retryable=True))
+        data = encode_error(held.error, retryable=True)
     else:
         data = to_json({"type": "Requeued", "message": "The message enqueued itself again.", "retryable": True})
     return Finish(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from structlog.stdlib import get_logger
@@ -160,6 +161,17 @@ class Channel:
         """Hand jobs back that were not started; they go to the head of the queue and no attempt is counted."""
         if jobs:
             self._commit_here([_Pending(Finish(job.id, job.token, Outcome.RELEASE)) for job in jobs])
+
+    def pass_on(self) -> None:
+        """Act on a wake-up that came when nobody looked any more: it was taken from the other workers."""
+        if not self._woken:
+            return
+        self._woken = False
+        # One try: without it the others look by themselves, only later.
+        with suppress(EngineUnavailable):
+            self._engine.cycle(
+                self.contract, worker=self._worker, request="end", repeat=False, want=0, lease_ms=self._lease_ms
+            )
 
     # -- called by the consumer thread --
 

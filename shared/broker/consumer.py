@@ -11,10 +11,9 @@ from dramatiq.errors import DecodeError
 from structlog.stdlib import get_logger
 
 from shared.broker.channel import Channel
-from shared.broker.message import JobMessage, decode_message
+from shared.broker.message import JobMessage, decode_message, encode_error
 from shared.engine.engine import Finish, LeasedJob, NewJob, Outcome
 from shared.engine.record import to_json
-from shared.errors import error_fields
 
 log = get_logger(__name__)
 
@@ -47,13 +46,19 @@ class JobConsumer(Consumer):
         self._is_private = is_private
         self._started = started
         self._ended = ended
-        self._ready: deque[JobMessage] = deque()
+        #: fetched, and not given out yet
+        self._ready: deque[LeasedJob] = deque()
 
     def __next__(self) -> JobMessage | None:
         """Give the next message; None when there was none within the timeout."""
         if not self._ready:
-            self._ready.extend(filter(None, map(self._message, self._channel.step(self._timeout_s))))
-        return self._ready.popleft() if self._ready else None
+            self._ready.extend(self._channel.step(self._timeout_s))
+        # One at a time: should one raise, the others stay where close() finds them.
+        while self._ready:
+            message = self._message(self._ready.popleft())
+            if message is not None:
+                return message
+        return None
 
     def ack(self, message: MessageProxy) -> None:
         """Commit a run that Dramatiq takes for done."""
@@ -81,7 +86,7 @@ class JobConsumer(Consumer):
         """Hand back what was fetched but not given out, and commit what no thread waited for."""
         self._channel.flush()
         ready, self._ready = self._ready, deque()
-        self.requeue(ready)
+        self._channel.release(ready)
 
     def _commit(self, message: JobMessage, finish: Finish) -> None:
         added = False
@@ -115,10 +120,11 @@ class JobConsumer(Consumer):
 def _failure(message: JobMessage) -> Finish:
     error = message.error or message._exception
     if error is not None:
-        fields = error_fields(error, retryable=False)
+        data = encode_error(error, retryable=False)
     else:
         fields = {"type": "Rejected", "message": "The message was rejected.", "retryable": False}
         trace = message.options.get("traceback")
         if trace:
             fields["traceback"] = trace
-    return Finish(message.job.id, message.job.token, Outcome.FAIL, data=to_json(fields))
+        data = to_json(fields)
+    return Finish(message.job.id, message.job.token, Outcome.FAIL, data=data)

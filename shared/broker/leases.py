@@ -47,18 +47,18 @@ class LeaseThread(threading.Thread):
         interval_s = self._lease_ms / 3000
         wait_s = interval_s
         while not self._stopping.wait(wait_s):
-            try:
-                for channel in self._channels():
+            wait_s = interval_s
+            for channel in self._channels():
+                try:
                     self._renew(channel)
-                wait_s = interval_s
-            except EngineUnavailable as error:
-                # The consumer says so too; here it matters that the lease may run out, so we try again soon.
-                log.warning("leases_not_renewed", error=error.detail)
-                wait_s = min(interval_s, 0.5)
-            except Exception:
-                # A lease that nobody renews costs every job of this process: this thread outlives its own faults.
-                log.exception("lease_thread_error")
-                wait_s = interval_s
+                except EngineUnavailable as error:
+                    # The consumer says so too; here it matters that the lease may run out, so we try again soon.
+                    log.warning("leases_not_renewed", error=error.detail)
+                    wait_s = min(interval_s, 0.5)
+                    break
+                except Exception:
+                    # A lease that nobody renews costs its job: this thread and the other queues outlive the fault.
+                    log.exception("lease_thread_error", queue=channel.contract.name)
 
     def stop(self) -> None:
         """End the thread."""

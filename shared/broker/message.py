@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from dramatiq import Message, MessageProxy
+from dramatiq import DecodeError, Message, MessageProxy
 from dramatiq.encoder import JSONEncoder
 from dramatiq.message import get_encoder
 
 from shared.context import JobContext
 from shared.engine.engine import Finish, LeasedJob, NewJob
+from shared.engine.record import to_json
+from shared.errors import CallboardError, error_fields
 
 
 class JobCall(Message[Any]):
@@ -39,6 +41,17 @@ class JobMessage(MessageProxy):
         self.followers: list[NewJob] = []
         self.error: BaseException | None = None
         self.result: Any = None
+
+
+def encode_error(error: BaseException, *, retryable: bool) -> bytes:
+    """Describe an error as it is kept with a job, and never fail: a run that cannot be ended would be held for ever."""
+    try:
+        return to_json(error_fields(error, retryable=retryable))
+    except Exception:  # noqa: BLE001 - its text and its fields come from anybody's code
+        fields = {"type": type(error).__name__, "message": "The error cannot be told as JSON.", "retryable": retryable}
+        if isinstance(error, CallboardError):
+            fields["code"] = error.code
+        return to_json(fields)
 
 
 def encode_message(message: Message[Any] | MessageProxy) -> bytes:
@@ -76,12 +89,16 @@ def decode_message(queue: str, job: LeasedJob, *, private: bool) -> Message[Any]
         return Message.decode(job.body)
     call = encoder.decode(job.body)
     kind = JobCall if private else Message
+    kwargs, options = call.get("k", {}), call.get("o", {})
+    if not isinstance(kwargs, dict) or not isinstance(options, dict):
+        # Dramatiq's consumer would stumble over it, and the job be held by nobody who runs it.
+        raise DecodeError("not a call", call, None)  # type: ignore[no-untyped-call]
     return kind(
         queue_name=queue,
         actor_name=job.name,
         args=tuple(call.get("a", ())),
-        kwargs=call.get("k", {}),
-        options=call.get("o", {}),
+        kwargs=kwargs,
+        options=options,
         message_id=call.get("i", job.id),
         message_timestamp=job.created_ms,
     )

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 from structlog.stdlib import get_logger
 
-from shared.broker.message import JobMessage
+from shared.broker.message import JobMessage, encode_error
 from shared.context import JobContext
 from shared.contracts import Backoff, JobContract
 from shared.contracts.options import effective_attempts, effective_backoff, effective_timeout_s
@@ -23,7 +23,6 @@ from shared.errors import (
     LeaseLost,
     PermanentError,
     RetryableError,
-    error_fields,
 )
 
 log = get_logger(__name__)
@@ -80,10 +79,10 @@ class Jobs(Middleware):
         contract = _contract(broker, message)
         if contract is None or message.context is None:
             return
+        _flush(message.context)
         try:
-            _flush(message.context)
             outcome = _completed(message) if exception is None else None
-        except CallboardError as error:
+        except PermanentError as error:
             exception, outcome = error, None
         if outcome is None and exception is not None:
             outcome = _ended(contract, message, exception)
@@ -105,15 +104,17 @@ def _flush(context: JobContext) -> None:
     except EngineUnavailable:
         # Progress is worth less than the outcome, which waits for the server.
         return
+    except Exception as error:  # noqa: BLE001 - Dramatiq would swallow it, and the outcome with it
+        log.warning("progress_not_reported", error=type(error).__name__)
 
 
 def _completed(message: JobMessage) -> Finish:
     result = message.result
-    if isinstance(result, BaseModel):
-        result = result.model_dump(mode="json")
     try:
+        if isinstance(result, BaseModel):
+            result = result.model_dump(mode="json")
         data = b"" if result is None else to_json(result)
-    except (TypeError, ValueError, RecursionError) as error:
+    except Exception as error:
         # Dramatiq would swallow it, and the job would count as completed without its result.
         raise PermanentError(f"The result cannot be written as JSON: {error}") from error
     if len(data) > RESULT_LIMIT_BYTES:
@@ -126,12 +127,12 @@ def _completed(message: JobMessage) -> Finish:
 def _ended(contract: JobContract, message: JobMessage, error: BaseException) -> Finish:
     job = message.job
     if isinstance(error, JobCancelled):
-        return Finish(job.id, job.token, Outcome.CANCEL, data=to_json(error_fields(error, retryable=False)))
+        return Finish(job.id, job.token, Outcome.CANCEL, data=encode_error(error, retryable=False))
     if isinstance(error, Shutdown | LeaseLost):
         # The worker's end is not the job's fault; and a lease that is lost makes this finish void.
         return Finish(job.id, job.token, Outcome.RELEASE)
     retryable = is_retryable(error)
-    data = to_json(error_fields(error, retryable=retryable))
+    data = encode_error(error, retryable=retryable)
     if retryable and job.attempt < effective_attempts(contract, job.options):
         delay_ms = _delay_ms(effective_backoff(contract, job.options), job.attempt, error)
         log.info("job_will_retry", delay_ms=delay_ms, error=type(error).__name__)
