@@ -25,6 +25,7 @@ from shared.contracts import (
     FixedBackoff,
     parse_priority,
     validate_payload,
+    validation_failed,
 )
 from shared.engine.engine import DEFAULT_MAX_STALLS, Engine, JobRecord, NewJob
 from shared.engine.keys import new_job_id, split_job_id
@@ -151,12 +152,7 @@ def parse_options(data: Mapping[str, Any] | None) -> JobOptions:
     try:
         return JobOptions.model_validate(dict(data or {}))
     except ValidationError as error:
-        errors = [
-            {"field": ".".join(["options", *map(str, item["loc"])]), "message": item["msg"]}
-            for item in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
-        named = "; ".join(f"{item['field']}: {item['message']}" for item in errors)
-        raise ValidationFailed(f"The options are not valid: {named}.", errors=errors) from None
+        raise validation_failed("options", error, within="options") from None
 
 
 def submit(

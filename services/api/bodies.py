@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from services.api.errors import BadRequest, RequestTooLarge, UnsupportedMediaType
+from shared.contracts import validation_failed
 from shared.errors import ValidationFailed
 
 #: largest JSON body, bytes; larger input belongs into a file
@@ -39,17 +40,7 @@ def read_json(model: type[M]) -> M:
     try:
         return model.model_validate(_parse(raw))
     except ValidationError as error:
-        raise validation_failed(error) from None
-
-
-def validation_failed(error: ValidationError) -> ValidationFailed:
-    """Translate pydantic's error; the values themselves are not repeated (they may be secret)."""
-    errors = [
-        {"field": ".".join(map(str, item["loc"])) or "body", "message": item["msg"]}
-        for item in error.errors(include_url=False, include_context=False, include_input=False)
-    ]
-    named = "; ".join(f"{item['field']}: {item['message']}" for item in errors)
-    return ValidationFailed(f"The request is not valid: {named}.", errors=errors)
+        raise validation_failed("request", error) from None
 
 
 def check_query(allowed: Iterable[str]) -> None:

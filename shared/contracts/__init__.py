@@ -4,7 +4,7 @@ from shared.contracts.backoff import Backoff, ExponentialBackoff, FixedBackoff
 from shared.contracts.catalogue import Catalogue, discover
 from shared.contracts.family import FamilyContract
 from shared.contracts.job import JobContract
-from shared.contracts.payload import Payload, validate_payload
+from shared.contracts.payload import Payload, validate_payload, validation_failed
 from shared.contracts.priority import PRIORITY_MAX, PRIORITY_MIN, Priority, parse_priority
 from shared.contracts.queue import QueueContract, RateLimit, Retention
 
@@ -25,4 +25,5 @@ __all__ = [
     "discover",
     "parse_priority",
     "validate_payload",
+    "validation_failed",
 ]

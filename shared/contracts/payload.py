@@ -28,9 +28,25 @@ def validate_payload(model: type[P], data: Mapping[str, Any]) -> P:
     try:
         return model.model_validate(dict(data))
     except ValidationError as error:
-        errors = [
-            {"field": ".".join(str(part) for part in item["loc"]) or "payload", "message": item["msg"]}
-            for item in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
-        named = "; ".join(f"{item['field']}: {item['message']}" for item in errors)
-        raise ValidationFailed(f"The payload is not valid: {named}.", errors=errors) from None
+        raise validation_failed("payload", error) from None
+
+
+def validation_failed(what: str, error: ValidationError, *, within: str | None = None) -> ValidationFailed:
+    """Translate pydantic's error, one entry a mistake; the values themselves are not repeated (they may be secret).
+
+    Args:
+        what: what is wrong, for the sentence; also names a mistake that belongs to no field.
+        error: what pydantic says.
+        within: the field that the wrong ones are fields of.
+    """
+    errors = [
+        {
+            "field": ".".join(map(str, [within, *item["loc"]] if within else item["loc"])) or what,
+            # Our own validators speak in sentences, which pydantic introduces.
+            "message": item["msg"].removeprefix("Value error, ").removesuffix("."),
+        }
+        for item in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    named = "; ".join(f"{item['field']}: {item['message']}" for item in errors)
+    verb = "are" if what.endswith("s") else "is"
+    return ValidationFailed(f"The {what} {verb} not valid: {named}.", errors=errors)
