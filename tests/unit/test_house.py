@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -14,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from deploy.dev.environment import load_dotenv
-from shared.config import Settings
+from shared.config import FamilySettings, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = sorted(
@@ -89,6 +90,10 @@ def test_locks_name_no_index_and_no_place(path: Path) -> None:
 def test_example_environment_documents_every_setting() -> None:
     documented = set(re.findall(r"^#?([A-Z][A-Z0-9_]*)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     read = {str(field.validation_alias) for field in Settings.model_fields.values()}
+    for path in (ROOT / "services" / "workers" / "families").glob("*/settings.py"):
+        importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    for family in FamilySettings.__subclasses__():
+        read |= {f"{family.model_config['env_prefix']}{name}".upper() for name in family.model_fields}
     assert documented - {"CALLBOARD_WORKER_THREADS"} == read
 
 
