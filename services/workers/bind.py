@@ -38,8 +38,12 @@ def bind(broker: JobBroker, contract: JobContract, handler: Callable[..., Any]) 
         message = broker.current
         if message is None or message.context is None:
             raise ContractError(f"{contract.type} was called outside a worker; submit a job instead.")
-        # Validated again: the job may have been written by an older release.
-        message.result = call(validate_payload(contract.payload, payload), message.context)
+        try:
+            # Validated again: the job may have been written by an older release.
+            message.result = call(validate_payload(contract.payload, payload), message.context)
+        finally:
+            # Whatever would interrupt it does so by now, or not at all: not while the outcome is settled.
+            message.run_ended()
 
     limit_ms = float("inf") if contract.timeout_s is None else contract.timeout_s * 1000
     return dramatiq.Actor(

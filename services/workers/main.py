@@ -6,13 +6,14 @@ Serves the family named by ``WORKER_FAMILY``, or all of them.
 from __future__ import annotations
 
 import dramatiq
-from dramatiq.middleware import AsyncIO, Middleware, ShutdownNotifications, TimeLimit
+from dramatiq.middleware import AsyncIO, Middleware, ShutdownNotifications
 from structlog.stdlib import get_logger
 
 from services.workers.bind import bind_family
 from services.workers.orphan import StopWithoutMaster
 from shared.broker.broker import JobBroker
 from shared.broker.middleware.jobs import Jobs
+from shared.broker.middleware.time_limit import RunTimeLimit
 from shared.config import Settings, load_settings
 from shared.contracts import Catalogue, discover
 from shared.engine.redis import RedisEngine
@@ -29,7 +30,7 @@ def middleware(engine: RedisEngine) -> list[Middleware]:
         # a worker that is told to stop may interrupt jobs that asked for it
         ShutdownNotifications(),
         # nearest to the run, so that its clock covers nothing else
-        TimeLimit(interval=250),
+        RunTimeLimit(interval=250),
         # about the process, not about runs
         StopWithoutMaster(),
     ]

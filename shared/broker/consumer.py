@@ -65,8 +65,9 @@ class JobConsumer(Consumer):
         message = cast("JobMessage", message)
         job = message.job
         outcome = message.outcome
-        if outcome is None and message.error is not None:
-            # Without Retries, Dramatiq calls a run that raised "done". We call it what it is.
+        if outcome is None and (message.error or message._exception) is not None:
+            # Without Retries, Dramatiq calls a run that raised "done". We call it what it is. It has an exception and
+            # no error when an interrupt hit the code that settles it.
             outcome = _failure(message)
         self._commit(message, outcome or Finish(job.id, job.token, Outcome.COMPLETE))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from dramatiq import DecodeError, Message, MessageProxy
@@ -31,6 +32,7 @@ class JobMessage(MessageProxy):
         followers: jobs to be added before that, because they were enqueued after the run (pipelines, callbacks).
         error: what the run raised.
         result: what the handler of a job with a contract returned.
+        run_ended: called at the end of such a handler, by its thread; after it nothing interrupts the thread.
     """
 
     def __init__(self, message: Message[Any], job: LeasedJob) -> None:
@@ -41,6 +43,11 @@ class JobMessage(MessageProxy):
         self.followers: list[NewJob] = []
         self.error: BaseException | None = None
         self.result: Any = None
+        self.run_ended: Callable[[], None] = _nothing
+
+
+def _nothing() -> None:
+    return
 
 
 def encode_error(error: BaseException, *, retryable: bool) -> bytes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -318,3 +320,27 @@ def test_a_last_report_that_cannot_be_written_costs_the_job_nothing(engine: Redi
 
     job = run_one(Probe(engine, handler))
     assert (job.state, job.result) == (State.COMPLETED, "done")
+
+
+def test_a_run_that_fails_just_before_its_time_is_up_has_failed(engine: RedisEngine) -> None:
+    def handler(payload, job):
+        raise PermanentError("no")
+
+    def slowly(record: logging.LogRecord) -> bool:
+        # Dramatiq writes down that the run failed before it settles it; the time is up meanwhile.
+        for _ in range(60):
+            time.sleep(0.01)
+        return True
+
+    log = logging.getLogger("dramatiq.worker.WorkerThread")
+    log.addFilter(slowly)
+    try:
+        probe = Probe(engine, handler, attempts=1, timeout_s=0.2, clock=True)
+        with running(probe.broker) as worker:
+            job = probe.finished(probe.put())
+            time.sleep(0.1)
+            assert job.state is State.FAILED
+            assert all(thread.is_alive() for thread in worker.workers)
+    finally:
+        log.removeFilter(slowly)
+    assert error_of(job)["message"] == "no"

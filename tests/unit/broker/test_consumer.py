@@ -47,6 +47,16 @@ def test_a_run_whose_error_has_no_text_is_ended() -> None:
     assert held(broker) == []
 
 
+def test_a_run_that_raised_and_was_not_settled_has_failed() -> None:
+    engine = FakeEngine([[leased(1)]])
+    broker = broker_over(engine)
+    consumer = broker.consume("q")
+    message = message_of(consumer)
+    message.stuff_exception(ValueError("no"))
+    consumer.ack(message)
+    assert [finish.outcome for finish in engine.calls[-1].finishes] == [Outcome.FAIL]
+
+
 def test_jobs_that_came_with_one_that_cannot_be_rejected_are_handed_out() -> None:
     engine = FakeEngine([[leased(1), leased(2, body=b"broken"), leased(3)], RuntimeError("a fault of the server")])
     broker = broker_over(engine)
