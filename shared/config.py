@@ -18,6 +18,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 #: a Unix socket path longer than this does not fit into sockaddr_un on every platform (Linux 108, macOS 104)
 _SOCKET_PATH_LIMIT = 100
 
+#: where to reach on this machine what listens on every address
+_LOOPBACKS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound to them here
+
 
 class Settings(BaseSettings):
     """What one process of Callboard is told by its environment.
@@ -106,9 +109,15 @@ class Settings(BaseSettings):
         return f"sqlite:///{self.data_dir.absolute() / 'callboard.db'}"
 
     @cached_property
+    def local_url(self) -> str:
+        """Base URL under which the API answers on this machine, whatever the world calls it."""
+        host = _LOOPBACKS.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @cached_property
     def api_url(self) -> str:
-        """Base URL under which the API of this machine answers."""
-        return (self.api_url_override or f"http://127.0.0.1:{self.port}").rstrip("/")
+        """Base URL that clients of the API use."""
+        return (self.api_url_override or self.local_url).rstrip("/")
 
     @cached_property
     def storage_dir(self) -> Path:

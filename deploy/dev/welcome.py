@@ -96,7 +96,7 @@ def import_sample(settings: Settings) -> bool:
             lines.append(line)
             say(line)
 
-    with Client(settings.api_url, admin_key(settings)) as client:
+    with Client(settings.local_url, admin_key(settings)) as client:
         stored = client.upload(sample)
         job = client.submit("imports.excel", {"file_id": stored["id"], "dataset": "terms"})
         say(f"  job {job['id']}")
@@ -122,8 +122,10 @@ def main() -> NoReturn:
     """
     leave_when_told()
     settings = load_settings()
-    if not wait_until_ready(settings.api_url):
-        raise SystemExit(f"{settings.api_url}/readyz did not answer within {START_LIMIT_S} s; the lines above say why")
+    if not wait_until_ready(settings.local_url):
+        raise SystemExit(
+            f"{settings.local_url}/readyz did not answer within {START_LIMIT_S} s; the lines above say why"
+        )
     say_where(settings)
     marker = settings.data_dir / MARKER
     if not marker.exists():
