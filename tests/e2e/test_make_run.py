@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -105,6 +107,51 @@ def test_first_start_imports_the_sample_and_the_next_one_finds_it(tmp_path: Path
     assert second.process.returncode == 0, output
     assert "First start" not in output
     assert "Traceback" not in output
+
+
+@pytest.mark.slow
+@pytest.mark.needs_server
+def test_the_curl_lines_of_the_readme_work_as_printed(tmp_path: Path, port: int, runs: list[Run]) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("no curl")
+    runs.append(run := Run(tmp_path / "data", port))
+    run.wait_for(r"read \d+  inserted \d+")
+    blocks = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    lines = next(block for block in blocks if "curl" in block)
+    assert ".data/admin.key" in lines
+    assert "http://127.0.0.1:8000/" in lines
+    typed = subprocess.run(
+        ["bash", "-e", "-u", "-o", "pipefail"],
+        input=lines.replace(".data/", f"{run.data_dir}/").replace("http://127.0.0.1:8000", run.url),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert typed.returncode == 0, typed.stderr
+    assert "event: completed\n" in typed.stdout, "followed to its end"
+    job = json.loads(typed.stdout.splitlines()[-1])
+    assert job["state"] == "completed"
+    assert (job["result"]["read"], job["result"]["rejected"]) == (8, 3)
+    assert job["result"]["report_file_id"]
+
+
+@pytest.mark.slow
+@pytest.mark.needs_server
+def test_a_killed_worker_is_replaced_and_the_rest_stays_up(tmp_path: Path, port: int, runs: list[Run]) -> None:
+    runs.append(run := Run(tmp_path / "data", port))
+    run.wait_for(r"read \d+  inserted \d+")
+    master = int(run.wait_for(r"worker started \(pid=(\d+)\)")[1])
+    os.kill(master, signal.SIGKILL)
+    run.wait_for(r"worker was killed; starting it again")
+    with Client(run.url, (run.data_dir / "admin.key").read_text().strip()) as client:
+        rows = [{"term": "leaf", "definition": "a node without children"}]
+        job = client.submit("imports.batch_insert", {"dataset": "terms", "rows": rows})
+        assert client.wait(job["id"], timeout_s=PATIENCE_S)["state"] == "completed"
+    output = run.interrupt()
+    assert run.process.returncode == 0, output
+    assert "SIGKILL" not in output
 
 
 @pytest.mark.needs_server
