@@ -38,6 +38,8 @@ from shared.errors import EngineUnavailable, JobNotFound, ValidationFailed, Wron
 LOG_LINES_KEPT = 1_000
 #: jobs added by one script call; a longer list is cut, so that the server is never held for long
 ADD_CHUNK = 1_000
+#: no job waits longer than this, or for a later time, milliseconds: some three thousand years
+LATEST_MS = 10**14
 #: how long a reply may take; scripts take milliseconds, so a longer silence is a broken connection
 REPLY_TIMEOUT_S = 5.0
 
@@ -52,6 +54,12 @@ _UNAVAILABLE_TYPES = (
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.ClusterDownError,
     redis.exceptions.TryAgainError,
+)
+#: what a server says that is there; some of these are connection errors to redis-py
+_ANSWERS = (
+    ResponseError,
+    redis.exceptions.BusyLoadingError,
+    redis.exceptions.AuthenticationError,
 )
 #: where a page ended: a score and an id
 _CURSOR = re.compile(r"-?\d{1,16}:[0-9A-Za-z]{26}")
@@ -68,7 +76,8 @@ def unavailable(error: Exception) -> EngineUnavailable | None:
     ):
         return None
     # The text of a connection error names host and port but never the password.
-    return EngineUnavailable(f"The queue server does not answer: {type(error).__name__}: {error}", retry_after_s=1)
+    what = "refuses calls now" if isinstance(error, _ANSWERS) else "does not answer"
+    return EngineUnavailable(f"The queue server {what}: {type(error).__name__}: {error}", retry_after_s=1)
 
 
 class RedisEngine:
@@ -128,8 +137,8 @@ class RedisEngine:
                     job.name,
                     job.body,
                     int(job.priority),  # it may be a name of an IntEnum, which the driver refuses
-                    job.delay_ms,
-                    "" if job.run_at_ms is None else job.run_at_ms,
+                    _whole_ms(job.delay_ms),
+                    "" if job.run_at_ms is None else _whole_ms(job.run_at_ms),
                     to_json(job.options) if job.options else b"",
                     "" if job.max_stalls is None else job.max_stalls,
                     "" if job.keep_s is None else job.keep_s * 1000,
@@ -170,7 +179,7 @@ class RedisEngine:
                 finish.job_id[-26:],
                 finish.token,
                 finish.outcome.value,
-                finish.delay_ms,
+                _whole_ms(finish.delay_ms),
                 finish.data,
                 finish.body,
             )
@@ -389,6 +398,11 @@ class RedisWaiter:
             self._client.delete(self._own)
         except (RedisError, OSError):
             return  # it expires
+
+
+def _whole_ms(value: float) -> int:
+    """Give a time as the scripts can count with it: Lua's numbers are exact, and written as digits only, to 2^53."""
+    return min(int(value), LATEST_MS)
 
 
 def _longest_block_s(client: redis.Redis) -> float:

@@ -196,6 +196,17 @@ def fill(server: ValkeyServer) -> None:
         client.config_set("maxmemory", "1")
 
 
+def test_a_server_that_refuses_is_not_said_to_be_silent(make_valkey: MakeServer, connect: MakeEngine) -> None:
+    server = make_valkey()
+    engine = connect(server)
+    fill(server)
+    with pytest.raises(EngineUnavailable, match="refuses calls now: OutOfMemoryError"):
+        add_one(engine)
+    server.kill()
+    with pytest.raises(EngineUnavailable, match="does not answer"):
+        add_one(engine)
+
+
 def test_out_of_memory_nothing_is_added(make_valkey: MakeServer, connect: MakeEngine) -> None:
     server = make_valkey()
     engine = connect(server)
@@ -221,6 +232,28 @@ def test_out_of_memory_what_is_there_is_still_worked_off(make_valkey: MakeServer
     assert end(engine, other) is FinishStatus.COMMITTED
     engine.remove(other.id)
     assert engine.counts("q").completed == 1
+
+
+def test_out_of_memory_what_became_due_is_worked_off(make_valkey: MakeServer, connect: MakeEngine) -> None:
+    server = make_valkey()
+    engine = connect(server)
+    due = add_one(engine, delay_ms=1)
+    time.sleep(0.01)
+    fill(server)
+    (job,) = cycle(engine, want=1).jobs
+    assert job.id == due
+    assert end(engine, job) is FinishStatus.COMMITTED
+
+
+def test_out_of_memory_a_wake_up_is_put_back_for_others(make_valkey: MakeServer, connect: MakeEngine) -> None:
+    """A worker with no thread to spare would else repeat its call, and do nothing else, until memory is free."""
+    server = make_valkey()
+    engine = connect(server)
+    add_one(engine)
+    assert engine.waiter("w").wait(["q"], 1) == "q"
+    fill(server)
+    assert cycle(engine, want=0).jobs == []
+    assert engine.waiter("w").wait(["q"], 1) == "q"
 
 
 def test_threads_may_come_and_go(valkey: ValkeyServer, connect: MakeEngine) -> None:

@@ -76,11 +76,12 @@ end
 local function promote_due()
   local due = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', now, 'LIMIT', 0, 100)
   if #due == 0 then return end
+  -- Removed first: a server that is out of memory refuses a script whose first write could need some.
+  redis.call('ZREM', DELAYED, unpack(due))
   local place = next_place(#due)
   for i = 1, #due do
     local key = JOB .. due[i]
     local f = redis.call('HMGET', key, 'p', 'n')
-    redis.call('ZREM', DELAYED, due[i])
     if f[2] then
       redis.call('HSET', key, 's', 'waiting')
       to_waiting(due[i], f[1], place + i - 1)

@@ -44,6 +44,18 @@ def test_a_failed_message_is_retried_with_backoff_as_the_same_job(broker: JobBro
     assert [run["error"] and run["error"]["message"] for run in job.attempts] == ["try 1", "try 2", None]
 
 
+@pytest.mark.parametrize("delay", [60_000.5, 10**20], ids=["a fraction", "for ever"])
+def test_any_delay_leaves_a_job_that_can_be_read(broker: JobBroker, delay: float) -> None:
+    @dramatiq.actor
+    def later():
+        raise Retry(delay=delay)  # type: ignore[arg-type]
+
+    with running(broker):
+        later.send()
+        eventually(lambda: broker.engine.counts("default").delayed == 1)
+    assert the_job(broker, State.DELAYED).due_ms is not None
+
+
 def test_a_message_fails_when_its_retries_are_used_up(broker: JobBroker) -> None:
     told = []
 

@@ -53,6 +53,8 @@ end
 -- count, so that it cannot grow, and whoever takes it without emptying the queue puts it back.
 local function arm_wake()
   if redis.call('LLEN', WAKE) == 0 then
+    -- A server that is out of memory refuses a script whose first write could need some; removing never does.
+    redis.call('DEL', WAKE)
     redis.call('RPUSH', WAKE, '1')
   end
 end
