@@ -60,6 +60,22 @@ class _OneByOne:
             pass
 
 
+class _Unbuffered:
+    """Standard output without Python's buffer.
+
+    Honcho prints from signal handlers too, and a buffered writer that is interrupted by a write to itself raises.
+    """
+
+    def write(self, text: str) -> int:
+        rest = text.encode(errors="replace")
+        while rest:
+            rest = rest[os.write(sys.stdout.fileno(), rest) :]
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+
 class Supervisor(honcho.manager.Manager):  # type: ignore[misc]  # honcho has no types
     """Honcho's manager, stopping as the module's docstring says."""
 
@@ -126,7 +142,7 @@ def supervise(root: Path) -> int:
     """
     honcho.manager.KILL_WAIT = GRACE_S
     colour = sys.stdout.isatty()
-    supervisor = Supervisor(Printer(sys.stdout, colour=colour))
+    supervisor = Supervisor(Printer(_Unbuffered(), colour=colour))
     environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
     for name, command in parse_procfile((root / "Procfile").read_text()).processes.items():
         supervisor.add_process(name, command, env=environ, cwd=str(root))

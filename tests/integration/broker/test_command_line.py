@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import time
 from functools import partial
 from pathlib import Path
 
 import dramatiq
+import psutil
 import pytest
 
 from shared.broker.broker import JobBroker
@@ -134,8 +134,10 @@ def test_a_worker_told_to_stop_finishes_what_runs_and_hands_back_the_rest(
 
 def has_ended(pid: int) -> bool:
     """Say whether a process that is no child of ours has ended, even if nobody has asked for its exit code."""
-    shown = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return not shown.stdout.strip() or shown.stdout.startswith("Z")
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_a_worker_process_stops_by_itself_when_its_master_was_killed(
