@@ -19,7 +19,7 @@ THREADS = (1, 8, 32)
 DRAIN_JOBS = {1: 3_000, 8: 16_000, 32: 30_000}
 ENQUEUE_JOBS = 4_000
 LATENCY_JOBS = 500
-MEMORY_JOBS = 10_000
+MEMORY_JOBS = 20_000
 ROUNDS = 3
 
 Figures = dict[str, dict[str, dict[str, float]]]

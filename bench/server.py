@@ -65,7 +65,7 @@ class Meter:
 
     def clear(self) -> None:
         """Drop all data and start counting."""
-        self._client.flushall()
+        self._client.flushall(asynchronous=False)
         self.reset()
 
     def reset(self) -> None:

@@ -37,6 +37,11 @@ class JobMessage(MessageProxy):
 
     def __init__(self, message: Message[Any], job: LeasedJob) -> None:
         super().__init__(message)
+        # Dramatiq asks for these a dozen times a job, and the proxy's own way to them is slow.
+        self.queue_name = message.queue_name
+        self.actor_name = message.actor_name
+        self.message_id = message.message_id
+        self.options = message.options
         self.job = job
         self.context: JobContext | None = None
         self.outcome: Finish | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from shared.contracts.queue import QueueContract
 from shared.engine.states import State
@@ -41,9 +41,8 @@ class NewJob:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class LeasedJob:
-    """A job that this process holds."""
+class LeasedJob(NamedTuple):
+    """A job that this process holds. A tuple, since one is made for each job that runs and a tuple is made fastest."""
 
     id: str
     #: fencing token: grows with each lease of the job, and whoever holds an older one changes nothing

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from shared.config import Settings
@@ -21,7 +21,6 @@ from shared.engine.engine import (
     Finish,
     FinishStatus,
     JobRecord,
-    LeasedJob,
     LeaseStatus,
     NewJob,
     Page,
@@ -30,9 +29,12 @@ from shared.engine.events import decode_event
 from shared.engine.keys import Keys, split_job_id
 from shared.engine.line import Line
 from shared.engine.loader import load_script
+from shared.engine.outages import REPLY_TIMEOUT_S, longest_block_s, translate
 from shared.engine.record import decode_record, from_json, to_json
+from shared.engine.redis_waiter import RedisWaiter
+from shared.engine.replies import hash_fields, leased_job, stream_entries
 from shared.engine.states import State
-from shared.errors import EngineUnavailable, JobNotFound, ValidationFailed, WrongState
+from shared.errors import JobNotFound, ValidationFailed, WrongState
 
 #: lines of a job's log that are kept
 LOG_LINES_KEPT = 1_000
@@ -40,44 +42,8 @@ LOG_LINES_KEPT = 1_000
 ADD_CHUNK = 1_000
 #: no job waits longer than this, or for a later time, milliseconds: some three thousand years
 LATEST_MS = 10**14
-#: how long a reply may take; scripts take milliseconds, so a longer silence is a broken connection
-REPLY_TIMEOUT_S = 5.0
-
-#: replies of a server that is there but cannot serve: starting, read-only replica, out of memory, failing over
-_UNAVAILABLE = re.compile(
-    # Servers before 7 wrap what a script's command answered: "ERR Error running script (...): -OOM command not ...".
-    r"(^|-)(READONLY|LOADING|OOM|MISCONF|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|BUSY|UNKILLABLE) "
-)
-#: those whose first word redis-py cuts off
-_UNAVAILABLE_TYPES = (
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.ClusterDownError,
-    redis.exceptions.TryAgainError,
-)
-#: what a server says that is there; some of these are connection errors to redis-py
-_ANSWERS = (
-    ResponseError,
-    redis.exceptions.BusyLoadingError,
-    redis.exceptions.AuthenticationError,
-)
 #: where a page ended: a score and an id
 _CURSOR = re.compile(r"-?\d{1,16}:[0-9A-Za-z]{26}")
-
-
-def unavailable(error: Exception) -> EngineUnavailable | None:
-    """Tell an error of the surroundings (try again) from one of ours (None)."""
-    if isinstance(error, redis.exceptions.DataError):
-        return None
-    if (
-        isinstance(error, ResponseError)
-        and not isinstance(error, _UNAVAILABLE_TYPES)
-        and not _UNAVAILABLE.search(str(error))
-    ):
-        return None
-    # The text of a connection error names host and port but never the password.
-    what = "refuses calls now" if isinstance(error, _ANSWERS) else "does not answer"
-    return EngineUnavailable(f"The queue server {what}: {type(error).__name__}: {error}", retry_after_s=1)
 
 
 class RedisEngine:
@@ -186,7 +152,7 @@ class RedisEngine:
         next_ms, statuses, jobs = self._run("cycle", queue.name, *args)
         prefix = queue.name + "."
         return CycleReply(
-            jobs=[_leased(prefix, fields) for fields in jobs],
+            jobs=[leased_job(prefix, fields) for fields in jobs],
             finishes=[FinishStatus(status) for status in statuses],
             next_ms=None if next_ms < 0 else next_ms,
         )
@@ -272,7 +238,7 @@ class RedisEngine:
         """See :meth:`Engine.get`."""
         queue, local_id = split_job_id(job_id)
         flat = self._call("HGETALL", self._of(queue).job(local_id))
-        return decode_record(queue, local_id, _fields(flat)) if flat else None
+        return decode_record(queue, local_id, hash_fields(flat)) if flat else None
 
     def list(
         self, queue: str, state: State, *, cursor: str | None = None, limit: int = 50, newest_first: bool = False
@@ -283,7 +249,9 @@ class RedisEngine:
         limit = max(1, limit)
         flat = self._run("list", queue, state.value, 1 if newest_first else 0, cursor or "", limit)
         jobs = [
-            decode_record(queue, flat[i].decode(), _fields(flat[i + 2])) for i in range(0, len(flat), 3) if flat[i + 2]
+            decode_record(queue, flat[i].decode(), hash_fields(flat[i + 2]))
+            for i in range(0, len(flat), 3)
+            if flat[i + 2]
         ]
         full = len(flat) == 3 * limit
         return Page(jobs, f"{flat[-2].decode()}:{flat[-3].decode()}" if full else None)
@@ -304,22 +272,22 @@ class RedisEngine:
         streams = {self._of(queue).events: position for queue, position in positions.items()}
         queues = {self._of(queue).events: queue for queue in positions}
         # To the server 0 means for ever.
-        block = int(min(block_ms, _longest_block_s(self._client) * 1000)) if block_ms > 0 else None
+        block = int(min(block_ms, longest_block_s(self._client) * 1000)) if block_ms > 0 else None
         try:
             reply = self._client.xread(cast("dict[Any, Any]", streams), count=limit, block=block)
         except (RedisError, OSError) as error:
-            raise _translate(error) from error
+            raise translate(error) from error
         found: Sequence[Event] = [
             decode_event(queues[stream.decode()], event_id.decode(), fields)
             for stream, entries in cast("Any", reply.items() if isinstance(reply, dict) else reply or ())
-            for event_id, fields in _entries(entries)
+            for event_id, fields in stream_entries(entries)
         ]
         return found
 
     def last_event(self, queue: str) -> str:
         """See :meth:`Engine.last_event`."""
         newest = self._call("XREVRANGE", self._of(queue).events, "+", "-", "COUNT", 1)
-        return str(_entries(newest)[0][0].decode()) if newest else "0"
+        return str(stream_entries(newest)[0][0].decode()) if newest else "0"
 
     def ping(self) -> None:
         """See :meth:`Engine.ping`."""
@@ -346,98 +314,15 @@ class RedisEngine:
         try:
             return self._line.call(load_script(name), self._of(queue).meta, args)
         except (RedisError, OSError) as error:
-            raise _translate(error) from error
+            raise translate(error) from error
 
     def _call(self, *command: Any) -> Any:
         try:
             return self._client.execute_command(*command)  # type: ignore[no-untyped-call]
         except (RedisError, OSError) as error:
-            raise _translate(error) from error
-
-
-class RedisWaiter:
-    """See :class:`shared.engine.engine.Waiter`: a blocking pop on the wake levels and on a key of the process's own.
-
-    Args:
-        client: connection to the server.
-        namespace: prefix of every key.
-        worker: name of the process.
-    """
-
-    def __init__(self, client: redis.Redis, namespace: str, worker: str) -> None:
-        self._client = client
-        self._namespace = namespace
-        # A key and not CLIENT UNBLOCK: an element stays until the block begins, so no interrupt is missed between.
-        self._own = f"{{{namespace}}}:interrupt:{worker}"
-
-    def wait(self, queues: Sequence[str], timeout_s: float) -> str | None:
-        """See :meth:`Waiter.wait`."""
-        by_wake = {Keys(self._namespace, queue).wake: queue for queue in queues}
-        # 0 would mean for ever.
-        timeout_s = min(max(timeout_s, 0.001), _longest_block_s(self._client))
-        try:
-            reply = cast("list[bytes] | None", self._client.blpop([self._own, *by_wake], timeout=timeout_s))
-        except (RedisError, OSError) as error:
-            raise _translate(error) from error
-        return by_wake.get(reply[0].decode()) if reply else None
-
-    def interrupt(self) -> None:
-        """See :meth:`Waiter.interrupt`."""
-        try:
-            pipe = self._client.pipeline(transaction=False)
-            # It goes away by itself if the process dies before it is read.
-            pipe.rpush(self._own, "1")
-            pipe.pexpire(self._own, 60_000)
-            pipe.execute()
-        except (RedisError, OSError) as error:
-            raise _translate(error) from error
-
-    def close(self) -> None:
-        """See :meth:`Waiter.close`."""
-        try:
-            self._client.delete(self._own)
-        except (RedisError, OSError):
-            return  # it expires
+            raise translate(error) from error
 
 
 def _whole_ms(value: float) -> int:
     """Give a time as the scripts can count with it: Lua's numbers are exact, and written as digits only, to 2^53."""
     return min(int(value), LATEST_MS)
-
-
-def _longest_block_s(client: redis.Redis) -> float:
-    """Give how long a call may block: less than the patience for a reply, or it would be taken for silence."""
-    patience = float(client.get_connection_kwargs().get("socket_timeout") or REPLY_TIMEOUT_S)
-    return patience - min(1.0, patience / 2)
-
-
-def _translate(error: Exception) -> Exception:
-    return unavailable(error) or error
-
-
-def _leased(prefix: str, fields: Sequence[Any]) -> LeasedJob:
-    local_id, token, name, body, attempt, stalls, priority, created, options = fields
-    return LeasedJob(
-        id=prefix + local_id.decode(),
-        token=int(token),
-        name=name.decode(),
-        body=body,
-        attempt=int(attempt),
-        stalls=int(stalls),
-        priority=int(priority),
-        created_ms=int(created),
-        options=from_json(options) if options else {},
-    )
-
-
-def _fields(flat: Any) -> dict[str, bytes]:
-    if isinstance(flat, dict):
-        return {name.decode(): value for name, value in flat.items()}
-    return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
-
-
-def _entries(entries: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    # RESP3 nests the entries of a stream one level deeper than RESP2.
-    if entries and isinstance(entries[0], list) and entries[0] and isinstance(entries[0][0], list | tuple):
-        entries = [entry for part in entries for entry in part]
-    return cast("list[tuple[bytes, dict[bytes, bytes]]]", entries)

@@ -13,7 +13,8 @@ import redis
 from shared.contracts.queue import QueueContract
 from shared.engine.engine import Engine, FinishStatus, LeaseStatus
 from shared.engine.keys import Keys
-from shared.engine.redis import RedisEngine, unavailable
+from shared.engine.outages import unavailable
+from shared.engine.redis import RedisEngine
 from shared.engine.states import State
 from shared.errors import EngineUnavailable
 from tests.engine.harness import add, add_one, cycle, end, finish, is_armed, make_job, state_of, take_one

@@ -9,5 +9,5 @@
 local key = JOB .. ARGV[1]
 local f = redis.call('HMGET', key, 's', 'l', 'c')
 if f[1] ~= 'active' or f[2] ~= ARGV[2] then return -1 end
-redis.call('HSET', key, 'ck', ARGV[3])
+redis.call('HSET', key, 'ck', ARGV[3], 'cf', 1)
 return f[3] and 2 or 1

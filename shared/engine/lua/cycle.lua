@@ -27,7 +27,9 @@ local function end_run(id, key, run, outcome, delay, data, body)
   local cancelled = run.c and outcome ~= 'complete' and outcome ~= 'fail'
   if outcome == 'complete' then
     to_finished(id, key, now, 'completed', 'r', data, run.k)
-    redis.call('HDEL', key, 'e', 'ck') -- only a further attempt would need them
+    if run.l ~= '1' or run.cf then
+      redis.call('HDEL', key, 'e', 'ck', 'cf') -- only a further attempt would need them
+    end
     emit('completed', id, 'n', run.n, 'a', run.a)
   elseif outcome == 'fail' then
     keep_attempt(key, now, run, 'fail', data)
@@ -61,14 +63,14 @@ end
 local function finish(o)
   local id, token = ARGV[o], ARGV[o + 1]
   local key = JOB .. id
-  local f = redis.call('HMGET', key, 's', 'l', 'n', 'p', 'a', 'sa', 'w', 'c', 'k', 'lf')
+  local f = redis.call('HMGET', key, 's', 'l', 'n', 'p', 'a', 'sa', 'w', 'c', 'k', 'lf', 'cf')
   if not f[1] then return -2 end
   -- A job that was sent back may have been leased again before its finish is repeated, by the lost call itself.
   if f[10] == token then return 0 end
   if f[2] ~= token then return -1 end
   if f[1] ~= 'active' then return 0 end
   redis.call('ZREM', ACTIVE, id)
-  end_run(id, key, {l = token, n = f[3], p = f[4], a = f[5], sa = f[6], w = f[7], c = f[8], k = f[9]},
+  end_run(id, key, {l = token, n = f[3], p = f[4], a = f[5], sa = f[6], w = f[7], c = f[8], k = f[9], cf = f[11]},
     ARGV[o + 2], tonumber(ARGV[o + 3]), ARGV[o + 4], ARGV[o + 5])
   return 1
 end

@@ -19,7 +19,11 @@ end
 
 -- Put a job into a finished state.
 local function to_finished(id, key, now, state, field, data, keep)
-  redis.call('HSET', key, 's', state, 'fa', now, field, data)
+  if data == '' then
+    redis.call('HSET', key, 's', state, 'fa', now)
+  else
+    redis.call('HSET', key, 's', state, 'fa', now, field, data)
+  end
   redis.call('ZADD', P .. state, now, id)
   if keep then
     redis.call('ZADD', EXPIRES, now + keep, id)

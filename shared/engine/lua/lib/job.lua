@@ -8,7 +8,7 @@
 --   lf lease that was ended last by a retry or a hand-back
 --   c  cancel was requested               g  progress, JSON            pm furthest progress so far
 --   r  result, JSON                       e  error, JSON               at attempts that ended, JSON lines
---   ck checkpoint                         k  keep for at most, ms
+--   ck checkpoint (cf: there is one)      k  keep for at most, ms
 --
 -- All times are milliseconds of the server's clock.
 
