@@ -6,7 +6,7 @@ of its process.
 
 While jobs take less than a millisecond or two, a process looks ahead: it fetches what its threads will get through in
 a few milliseconds more, since they would otherwise spend most of their time asleep between a commit and the next job
-(docs/performance.md). The first long job ends that.
+(docs/performance.md). Busy queues share what is fetched ahead evenly. The first long job ends that.
 """
 
 from __future__ import annotations
@@ -49,6 +49,10 @@ class Slots:
         self._mean_run_s = SHORT_S * 5
         self._waiting: deque[Claimant] = deque()
         self._set_aside: dict[Claimant, int] = {}
+        #: threads that each claimant holds, those set aside for it included
+        self._held: dict[Claimant, int] = {}
+        #: who got less than it last wanted
+        self._hungry: set[Claimant] = set()
         #: when a run ended or a queue of the process was answered, monotonic seconds
         self.moved_at = 0.0
 
@@ -80,22 +84,39 @@ class Slots:
         with self._mutex:
             mine = self._set_aside.pop(claimant, 0)
             granted = min(wanted, mine)
-            self._free += returned + mine - granted
+            self._hold(claimant, granted - mine - returned)
             self._serve_waiting(claimant if wanted else None)
-            more = min(wanted - granted, max(0, self._free + self.ahead))
-            self._free -= more
+            more = min(wanted - granted, self._room(claimant))
+            self._hold(claimant, more)
             if granted + more:
                 # One that was served ahead of its turn would later be set a thread aside that it has no use for.
                 if claimant in self._waiting:
                     self._waiting.remove(claimant)
             elif wanted and claimant not in self._waiting:
                 self._waiting.append(claimant)
+            if granted + more < wanted:
+                self._hungry.add(claimant)
+            else:
+                self._hungry.discard(claimant)
             return granted + more
 
+    def _hold(self, claimant: Claimant, threads: int) -> None:
+        self._held[claimant] = self._held.get(claimant, 0) + threads
+        self._free -= threads
+
+    def _room(self, claimant: Claimant) -> int:
+        # Idle threads are for whoever comes first, or they might stay idle; what is fetched ahead is shared, or the
+        # queue whose finishes come back first would take all of it again and again.
+        idle, ahead = max(0, self._free), self.ahead
+        if not ahead:
+            return idle
+        share = (self._total + ahead) // len(self._hungry | {claimant}) - self._held.get(claimant, 0)
+        return max(idle, min(self._free + ahead, share))
+
     def _serve_waiting(self, claimant: Claimant | None) -> None:
-        while self._free > 0 and self._waiting:
-            other = self._waiting.popleft()
-            if other is not claimant:
-                self._free -= 1
+        for other in tuple(self._waiting):
+            if other is not claimant and self._room(other) > 0:
+                self._waiting.remove(other)
+                self._hold(other, 1)
                 self._set_aside[other] = self._set_aside.get(other, 0) + 1
                 other.nudge()

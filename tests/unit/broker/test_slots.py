@@ -81,14 +81,35 @@ def test_one_long_job_ends_the_look_ahead() -> None:
 
 def test_nobody_is_set_aside_a_thread_that_there_is_not() -> None:
     slots, busy, waiting = Slots(1), Queue(), Queue()
-    slots.exchange(busy, returned=0, wanted=1)
-    slots.exchange(waiting, returned=0, wanted=1)
     prove_short(slots)
     slots.exchange(busy, returned=0, wanted=5)
-    slots.exchange(busy, returned=2, wanted=0)
-    assert waiting.nudges == 0
+    slots.ran(1.0)
+    assert slots.exchange(waiting, returned=0, wanted=1) == 0
     slots.exchange(busy, returned=4, wanted=0)
+    assert waiting.nudges == 0
+    slots.exchange(busy, returned=1, wanted=0)
     assert waiting.nudges == 1
+
+
+def test_busy_queues_share_what_is_fetched_ahead() -> None:
+    slots, busy, other = Slots(2), Queue(), Queue()
+    prove_short(slots)
+    capacity = 2 + AHEAD_MOST
+    assert slots.exchange(busy, returned=0, wanted=1000) == capacity
+    assert slots.exchange(other, returned=0, wanted=1000) == 0
+    assert slots.exchange(busy, returned=capacity // 2, wanted=1000) == 0, "the other queue has had nothing yet"
+    assert other.nudges == 1
+    assert slots.exchange(other, returned=0, wanted=1000) == capacity // 2
+    assert slots.exchange(busy, returned=10, wanted=1000) == 10
+    assert slots.exchange(other, returned=10, wanted=1000) == 10
+
+
+def test_a_queue_that_has_nothing_to_run_takes_no_share() -> None:
+    slots, busy, idle = Slots(2), Queue(), Queue()
+    prove_short(slots)
+    granted = slots.exchange(idle, returned=0, wanted=1000)
+    slots.exchange(idle, returned=granted, wanted=0)
+    assert slots.exchange(busy, returned=0, wanted=1000) == 2 + AHEAD_MOST
 
 
 def test_who_was_granted_threads_ahead_is_no_longer_waiting() -> None:
