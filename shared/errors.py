@@ -127,6 +127,13 @@ class WrongState(CallboardError):
     status = 409
 
 
+class IdempotencyConflict(CallboardError):
+    """The idempotency key was used for another request: use a new key, or send the same request again."""
+
+    code = "idempotency-key-reused"
+    status = 422
+
+
 class ContractError(CallboardError):
     """A contract contradicts itself."""
 
@@ -162,6 +169,19 @@ class EngineUnavailable(RetryableError):
 
     code = "queue-unavailable"
     status = 503
+
+
+class EngineOverloaded(EngineUnavailable):
+    """The queue server is nearly out of memory and takes no new jobs until some have finished."""
+
+    code = "queue-server-full"
+
+
+class QueueFull(RetryableError):
+    """The queue holds as many unfinished jobs as it may."""
+
+    code = "queue-full"
+    status = 429
 
 
 def error_fields(error: BaseException, *, retryable: bool) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def queue_document(family: FamilyContract, queue: QueueContract, counts: Counts)
         "paused": paused,
         "counts": numbers,
         "concurrency": queue.concurrency,
-        "rate_limit": asdict(queue.rate_limit) if queue.rate_limit else None,
+        "limits": asdict(queue.limits),
         "retention": asdict(queue.retention),
         "links": {"self": me, "jobs": f"{API}/jobs?queue={queue.name}"},
     }

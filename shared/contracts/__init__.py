@@ -6,7 +6,7 @@ from shared.contracts.family import FamilyContract
 from shared.contracts.job import JobContract
 from shared.contracts.payload import Payload, validate_payload, validation_failed
 from shared.contracts.priority import PRIORITY_MAX, PRIORITY_MIN, Priority, parse_priority
-from shared.contracts.queue import QueueContract, RateLimit, Retention
+from shared.contracts.queue import QueueContract, QueueLimits, RateLimit, Retention
 
 __all__ = [
     "PRIORITY_MAX",
@@ -20,6 +20,7 @@ __all__ = [
     "Payload",
     "Priority",
     "QueueContract",
+    "QueueLimits",
     "RateLimit",
     "Retention",
     "discover",

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple, Protocol
 
-from shared.contracts.queue import QueueContract
+from shared.contracts.queue import QueueContract, RateLimit
+from shared.engine.adding import Added, Dedupe, Idempotency
+from shared.engine.flows import DependencyResult, FlowRecord, NewFlow
 from shared.engine.states import State
 
 #: stalls allowed for jobs that name no number themselves
@@ -39,6 +41,10 @@ class NewJob:
     keep_s: int | None = None
     #: further options as given by the caller (attempts, backoff, timeout_s, tags, owner); JSON-able
     options: Mapping[str, Any] = field(default_factory=dict)
+    #: jobs of a group share the queue with other groups in turn, e.g. a tenant's id
+    group: str | None = None
+    dedupe: Dedupe | None = None
+    idempotency: Idempotency | None = None
 
 
 class LeasedJob(NamedTuple):
@@ -83,6 +89,8 @@ class Finish:
     data: bytes = b""
     #: RETRY: replaces the body; empty keeps it
     body: bytes = b""
+    #: jobs of any queue that are added with the finish, and exactly if it is committed
+    followers: Sequence[NewJob] = ()
 
 
 class FinishStatus(IntEnum):
@@ -115,6 +123,10 @@ class CycleReply:
     finishes: list[FinishStatus]
     #: milliseconds until something may become due without anybody's doing; None when nothing is
     next_ms: int | None
+    #: a limit of the queue holds jobs back that wait
+    limited: bool = False
+    #: steps for other queues that are yet to be taken, see :meth:`Engine.relay`
+    outbox: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +173,12 @@ class JobRecord:
     error: Mapping[str, Any] | None
     #: every attempt so far: ``{"attempt", "started_ms", "ended_ms", "worker", "outcome", "error"}``
     attempts: Sequence[Mapping[str, Any]]
+    group: str | None = None
+    #: flow that it belongs to
+    flow_id: str | None = None
+    #: jobs that it still waits for
+    waits_for: Sequence[str] = ()
+    dedupe_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +233,37 @@ class Engine(Protocol):
 
     # -- producing --
 
-    def add(self, queue: str, jobs: Sequence[NewJob]) -> list[bool]:
-        """Add jobs, in one step up to 1,000. Gives, for each, whether it is new (False: its id was there already)."""
+    def add(self, queue: str, jobs: Sequence[NewJob], *, max_length: int | None = None) -> list[Added]:
+        """Add jobs, in one step up to 1,000; gives what became of each.
+
+        Args:
+            queue: their queue.
+            jobs: the jobs.
+            max_length: refuse them all when the queue would hold more unfinished jobs than this; an operator's own
+                bound (:meth:`set_limits`) comes first.
+
+        Raises:
+            QueueFull: the queue is at its bound; nothing of the step was added.
+            EngineOverloaded: the server is nearly out of memory; nothing was added.
+        """
+        ...
+
+    def add_flow(self, flow: NewFlow) -> None:
+        """Add a flow, all of it or nothing; adding it again changes nothing.
+
+        The plan is stored in one step and its jobs are brought to their queues at once, or by any worker that serves
+        the queue of the flow's id should this process die in between.
+
+        Raises:
+            EngineOverloaded
+        """
+        ...
+
+    def relay(self, queue: str, *, limit: int = 100) -> int:
+        """Take the steps for other queues that wait in a queue's outbox; gives how many are left.
+
+        Steps are taken in order and each has its effect once, whoever takes it and however often.
+        """
         ...
 
     # -- consuming --
@@ -313,6 +360,79 @@ class Engine(Protocol):
         Raises:
             JobNotFound, WrongState
         """
+        ...
+
+    def reprioritise(self, job_id: str, priority: int) -> None:
+        """Give a job that has not begun another priority; among its new equals it goes last.
+
+        Raises:
+            JobNotFound, WrongState
+        """
+        ...
+
+    def drain(self, queue: str, *, delayed: bool = False) -> int:
+        """Remove what waits (and what is delayed); gives how many. Jobs that run after a removed one learn of it."""
+        ...
+
+    def clean(self, queue: str, state: State, *, older_than_s: float = 0, limit: int = 1_000) -> int:
+        """Remove jobs of a state, the oldest first; gives how many.
+
+        Args:
+            queue: the queue.
+            state: any but ACTIVE.
+            older_than_s: age since the end of finished jobs, since they were added of the others.
+            limit: jobs removed at most.
+
+        Raises:
+            WrongState: for running jobs.
+        """
+        ...
+
+    def obliterate(self, queue: str, *, force: bool = False) -> None:
+        """Remove a queue with all that is stored of it; it is paused first.
+
+        Raises:
+            WrongState: jobs run and ``force`` is not set; the queue stays paused.
+        """
+        ...
+
+    def set_limits(self, queue: str, limits: Mapping[str, RateLimit | int | None], *, group: str | None = None) -> None:
+        """Change limits of a queue while it runs, or of one of its groups; they win over those of the contract.
+
+        Args:
+            queue: the queue.
+            limits: by name as in :class:`QueueLimits` (for a group: ``rate`` and ``concurrency``); None lifts the
+                limit. A name that is left out is as the contract says.
+            group: one group, for which its own limits win over those for every group.
+        """
+        ...
+
+    def limits(self, queue: str, *, group: str | None = None) -> Mapping[str, RateLimit | int | None]:
+        """Give what :meth:`set_limits` stored."""
+        ...
+
+    def flow(self, flow_id: str) -> FlowRecord | None:
+        """Read a flow with its jobs."""
+        ...
+
+    def cancel_flow(self, flow_id: str) -> None:
+        """Cancel every job of a flow that has not finished.
+
+        Raises:
+            JobNotFound
+        """
+        ...
+
+    def retry_flow(self, flow_id: str) -> int:
+        """Run what failed or was cancelled of a flow again, and what depends on it; gives the number of jobs.
+
+        Raises:
+            JobNotFound
+        """
+        ...
+
+    def results(self, job_id: str) -> Mapping[str, DependencyResult]:
+        """Give how the jobs ended that a job runs after, by id; those that have not are missing."""
         ...
 
     def pause(self, queue: str) -> bool:

@@ -15,6 +15,7 @@ from shared.contracts import (
     JobContract,
     Payload,
     QueueContract,
+    QueueLimits,
     RateLimit,
     Retention,
 )
@@ -60,6 +61,8 @@ CONTRADICTIONS: dict[str, tuple[Callable[[], object], str]] = {
     "queue with a long name": (lambda: QueueContract("a" * 65), "at most 64"),
     "queue that runs nothing": (lambda: QueueContract("a", concurrency=0), "queue a: concurrency is 0, use 1 or more"),
     "no start in a period": (lambda: RateLimit(0, 1000), "rate limit 0 per 1000 ms: both must be 1 or more"),
+    "a burst of nothing": (lambda: RateLimit(1, 1, 0), "rate limit burst is 0, use 1 or more"),
+    "no job at once": (lambda: QueueLimits(concurrency=0), "limit concurrency is 0, use 1 or more"),
     "a period of nothing": (lambda: RateLimit(1, 0), "rate limit 1 per 0 ms: both must be 1 or more"),
     "completed_age_s": (lambda: Retention(completed_age_s=-1), "retention completed_age_s is -1: use 0"),
     "completed_count": (lambda: Retention(completed_count=-1), "retention completed_count is -1: use 0"),
@@ -106,7 +109,7 @@ def test_a_contradiction_says_what_to_change(case: str) -> None:
     [
         lambda: job(timeout_s=None, attempts=1, max_stalls=0, priority=-1000),
         lambda: job(type="a.b_c.d1", handler="a.b.c:d_e", priority=1000),
-        lambda: QueueContract("a.b-c_D1", concurrency=1, rate_limit=RateLimit(1, 1), retention=Retention(0, 0, 0, 0)),
+        lambda: QueueContract("a.b-c_D1", concurrency=1, limits=QueueLimits(RateLimit(1, 1), 1, 1), retention=Retention(0, 0, 0, 0)),
         lambda: ExponentialBackoff(0, 0, 1, 1),
         lambda: FixedBackoff(LONGEST_DELAY_MS),
         family,
