@@ -6,11 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
-
 from shared.config import Settings
 from shared.contracts.queue import QueueContract
 from shared.engine.engine import (
@@ -27,12 +22,12 @@ from shared.engine.engine import (
 )
 from shared.engine.events import decode_event
 from shared.engine.keys import Keys, split_job_id
-from shared.engine.line import Line
 from shared.engine.loader import load_script
-from shared.engine.outages import REPLY_TIMEOUT_S, longest_block_s, translate
+from shared.engine.outages import REPLY_TIMEOUT_S
 from shared.engine.record import decode_record, from_json, to_json
 from shared.engine.redis_waiter import RedisWaiter
 from shared.engine.replies import hash_fields, leased_job, stream_entries
+from shared.engine.server import Server
 from shared.engine.states import State
 from shared.errors import JobNotFound, ValidationFailed, WrongState
 
@@ -50,30 +45,19 @@ class RedisEngine:
     """See :class:`shared.engine.engine.Engine`.
 
     Args:
-        client: connection to the server; replies must not be decoded.
+        server: the connections.
         namespace: prefix of every key.
     """
 
-    def __init__(self, client: redis.Redis, namespace: str = "cb") -> None:
-        self._client = client
+    def __init__(self, server: Server, namespace: str = "cb") -> None:
+        self._server = server
         self._namespace = namespace
         self._keys: dict[str, Keys] = {}
-        self._line = Line(client.connection_pool)
 
     @classmethod
     def from_url(cls, url: str, namespace: str = "cb", *, reply_timeout_s: float = REPLY_TIMEOUT_S) -> RedisEngine:
-        """Make an engine for ``redis://``, ``rediss://`` or ``unix://``; connects when first used."""
-        client = redis.Redis.from_url(
-            url,
-            socket_timeout=reply_timeout_s,
-            socket_connect_timeout=reply_timeout_s,
-            health_check_interval=0,
-            # A repeat is ours to decide: only the caller knows whether it must carry the mark of one.
-            retry=Retry(NoBackoff(), 0),
-            # Its bound counts every connection ever made, and a thread that ends takes its own along.
-            max_connections=2**31 - 1,
-        )
-        return cls(client, namespace)
+        """Make an engine for a URL that :meth:`Server.from_url` takes; connects when first used."""
+        return cls(Server.from_url(url, reply_timeout_s=reply_timeout_s), namespace)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> RedisEngine:
@@ -82,8 +66,7 @@ class RedisEngine:
 
     def close(self) -> None:
         """Close the connections."""
-        self._line.close()
-        self._client.close()
+        self._server.close()
 
     # -- producing --
 
@@ -170,7 +153,7 @@ class RedisEngine:
 
     def waiter(self, worker: str) -> RedisWaiter:
         """See :meth:`Engine.waiter`."""
-        return RedisWaiter(self._client, self._namespace, worker)
+        return RedisWaiter(self._server, self._namespace, worker)
 
     # -- reporting while a job runs --
 
@@ -196,12 +179,12 @@ class RedisEngine:
     def load_checkpoint(self, job_id: str) -> bytes | None:
         """See :meth:`Engine.load_checkpoint`."""
         queue, local_id = split_job_id(job_id)
-        return cast("bytes | None", self._call("HGET", self._of(queue).job(local_id), "ck"))
+        return cast("bytes | None", self._server.call("HGET", self._of(queue).job(local_id), "ck"))
 
     def lease_status(self, job_id: str, token: int) -> LeaseStatus:
         """See :meth:`Engine.lease_status`."""
         queue, local_id = split_job_id(job_id)
-        state, held, cancel = self._call("HMGET", self._of(queue).job(local_id), "s", "l", "c")
+        state, held, cancel = self._server.call("HMGET", self._of(queue).job(local_id), "s", "l", "c")
         if state != b"active" or held != str(token).encode():
             return LeaseStatus.LOST
         return LeaseStatus.CANCEL_REQUESTED if cancel else LeaseStatus.HELD
@@ -237,7 +220,7 @@ class RedisEngine:
     def get(self, job_id: str) -> JobRecord | None:
         """See :meth:`Engine.get`."""
         queue, local_id = split_job_id(job_id)
-        flat = self._call("HGETALL", self._of(queue).job(local_id))
+        flat = self._server.call("HGETALL", self._of(queue).job(local_id))
         return decode_record(queue, local_id, hash_fields(flat)) if flat else None
 
     def list(
@@ -259,7 +242,7 @@ class RedisEngine:
     def logs(self, job_id: str, *, limit: int = LOG_LINES_KEPT) -> Sequence[Mapping[str, Any]]:
         """See :meth:`Engine.logs`."""
         queue, local_id = split_job_id(job_id)
-        lines = self._call("LRANGE", self._of(queue).log(local_id), -limit, -1)
+        lines = self._server.call("LRANGE", self._of(queue).log(local_id), -limit, -1)
         return [from_json(line) for line in lines]
 
     def counts(self, queue: str) -> Counts:
@@ -269,29 +252,22 @@ class RedisEngine:
 
     def events(self, positions: Mapping[str, str], *, block_ms: int, limit: int = 500) -> Sequence[Event]:
         """See :meth:`Engine.events`."""
-        streams = {self._of(queue).events: position for queue, position in positions.items()}
         queues = {self._of(queue).events: queue for queue in positions}
-        # To the server 0 means for ever.
-        block = int(min(block_ms, longest_block_s(self._client) * 1000)) if block_ms > 0 else None
-        try:
-            reply = self._client.xread(cast("dict[Any, Any]", streams), count=limit, block=block)
-        except (RedisError, OSError) as error:
-            raise translate(error) from error
-        found: Sequence[Event] = [
-            decode_event(queues[stream.decode()], event_id.decode(), fields)
-            for stream, entries in cast("Any", reply.items() if isinstance(reply, dict) else reply or ())
-            for event_id, fields in stream_entries(entries)
+        streams = {self._of(queue).events: position for queue, position in positions.items()}
+        return [
+            decode_event(queues[stream], event_id.decode(), fields)
+            for stream, entries in self._server.read_streams(streams, block_ms=block_ms, limit=limit)
+            for event_id, fields in entries
         ]
-        return found
 
     def last_event(self, queue: str) -> str:
         """See :meth:`Engine.last_event`."""
-        newest = self._call("XREVRANGE", self._of(queue).events, "+", "-", "COUNT", 1)
+        newest = self._server.call("XREVRANGE", self._of(queue).events, "+", "-", "COUNT", 1)
         return str(stream_entries(newest)[0][0].decode()) if newest else "0"
 
     def ping(self) -> None:
         """See :meth:`Engine.ping`."""
-        self._call("PING")
+        self._server.ping()
 
     # -- under the hood --
 
@@ -311,16 +287,7 @@ class RedisEngine:
         return reply
 
     def _run(self, name: str, queue: str, *args: Any) -> Any:
-        try:
-            return self._line.call(load_script(name), self._of(queue).meta, args)
-        except (RedisError, OSError) as error:
-            raise translate(error) from error
-
-    def _call(self, *command: Any) -> Any:
-        try:
-            return self._client.execute_command(*command)  # type: ignore[no-untyped-call]
-        except (RedisError, OSError) as error:
-            raise translate(error) from error
+        return self._server.run(load_script(name), self._of(queue).meta, args)
 
 
 def _whole_ms(value: float) -> int:
