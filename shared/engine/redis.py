@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from shared.config import Settings
+from shared.contracts.priority import PRIORITY_MAX, PRIORITY_MIN
 from shared.contracts.queue import QueueContract
+from shared.engine.adding import Added, AddStatus
 from shared.engine.engine import (
     DEFAULT_MAX_STALLS,
     Counts,
@@ -20,28 +22,28 @@ from shared.engine.engine import (
     NewJob,
     Page,
 )
-from shared.engine.events import decode_event
-from shared.engine.keys import Keys, split_job_id
-from shared.engine.loader import load_script
+from shared.engine.events import decode_events, entry_before
+from shared.engine.keys import split_job_id
 from shared.engine.outages import REPLY_TIMEOUT_S
+from shared.engine.pressure import Pressure
 from shared.engine.record import decode_record, from_json, to_json
+from shared.engine.redis_maintenance import RedisMaintenance
 from shared.engine.redis_waiter import RedisWaiter
-from shared.engine.replies import hash_fields, leased_job, stream_entries
+from shared.engine.replies import hash_fields, lease_status, leased_job, stream_entries
+from shared.engine.requests import contract_args, finish_args, job_args
 from shared.engine.server import Server
 from shared.engine.states import State
-from shared.errors import JobNotFound, ValidationFailed, WrongState
+from shared.errors import QueueFull, ValidationFailed
 
 #: lines of a job's log that are kept
 LOG_LINES_KEPT = 1_000
 #: jobs added by one script call; a longer list is cut, so that the server is never held for long
 ADD_CHUNK = 1_000
-#: no job waits longer than this, or for a later time, milliseconds: some three thousand years
-LATEST_MS = 10**14
 #: where a page ended: a score and an id
 _CURSOR = re.compile(r"-?\d{1,16}:[0-9A-Za-z]{26}")
 
 
-class RedisEngine:
+class RedisEngine(RedisMaintenance):
     """See :class:`shared.engine.engine.Engine`.
 
     Args:
@@ -50,9 +52,8 @@ class RedisEngine:
     """
 
     def __init__(self, server: Server, namespace: str = "cb") -> None:
-        self._server = server
-        self._namespace = namespace
-        self._keys: dict[str, Keys] = {}
+        super().__init__(server, namespace)
+        self._pressure = Pressure(lambda queue: cast("bytes", self._run("memory", queue)))
 
     @classmethod
     def from_url(cls, url: str, namespace: str = "cb", *, reply_timeout_s: float = REPLY_TIMEOUT_S) -> RedisEngine:
@@ -70,30 +71,27 @@ class RedisEngine:
 
     # -- producing --
 
-    def add(self, queue: str, jobs: Sequence[NewJob]) -> list[bool]:
+    def add(self, queue: str, jobs: Sequence[NewJob], *, max_length: int | None = None) -> list[Added]:
         """See :meth:`Engine.add`; more than 1,000 jobs are added in several steps."""
         prefix = queue + "."
         for job in jobs:
             if not job.id.startswith(prefix) or len(job.id) != len(prefix) + 26:
                 raise ValueError(f"{job.id!r} is not the id of a job of queue {queue!r}: make it with new_job_id.")
-        added: list[bool] = []
+        added: list[Added] = []
         for start in range(0, len(jobs), ADD_CHUNK):
             chunk = jobs[start : start + ADD_CHUNK]
-            args: list[Any] = [len(chunk)]
+            args: list[Any] = [len(chunk), "" if max_length is None else max_length]
             for job in chunk:
-                args += (
-                    job.id[-26:],
-                    job.name,
-                    job.body,
-                    int(job.priority),  # it may be a name of an IntEnum, which the driver refuses
-                    _whole_ms(job.delay_ms),
-                    "" if job.run_at_ms is None else _whole_ms(job.run_at_ms),
-                    to_json(job.options) if job.options else b"",
-                    "" if job.max_stalls is None else job.max_stalls,
-                    "" if job.keep_s is None else job.keep_s * 1000,
-                )
-            added += [flag == 1 for flag in self._run("add", queue, *args)]
+                args += job_args(job)
+            self._admit(queue)
+            reply = self._run("add", queue, *args)
+            if reply == -1:
+                raise QueueFull(f"Queue {queue!r} holds as many unfinished jobs as it may: try again later.")
+            added += [_added(prefix, job, status) for job, status in zip(chunk, reply, strict=True)]
         return added
+
+    def _admit(self, queue: str) -> None:
+        self._pressure.check(queue)
 
     # -- consuming --
 
@@ -109,35 +107,27 @@ class RedisEngine:
         finishes: Sequence[Finish] = (),
     ) -> CycleReply:
         """See :meth:`Engine.cycle`."""
-        keep = queue.retention
-        args: list[Any] = [
+        reply = self._run(
+            "cycle",
+            queue.name,
             worker,
             request,
             1 if repeat else 0,
             want,
             lease_ms,
             DEFAULT_MAX_STALLS,
-            keep.completed_age_s * 1000,
-            keep.completed_count,
-            keep.failed_age_s * 1000,
-            keep.failed_count,
+            *contract_args(queue),
             len(finishes),
-        ]
-        for finish in finishes:
-            args += (
-                finish.job_id[-26:],
-                finish.token,
-                finish.outcome.value,
-                _whole_ms(finish.delay_ms),
-                finish.data,
-                finish.body,
-            )
-        next_ms, statuses, jobs = self._run("cycle", queue.name, *args)
+            *finish_args(finishes),
+        )
+        next_ms, statuses, jobs, limited, outbox = reply
         prefix = queue.name + "."
         return CycleReply(
             jobs=[leased_job(prefix, fields) for fields in jobs],
             finishes=[FinishStatus(status) for status in statuses],
             next_ms=None if next_ms < 0 else next_ms,
+            limited=limited == 1,
+            outbox=outbox,
         )
 
     def renew(self, queue: str, leases: Sequence[tuple[str, int]], lease_ms: int) -> list[LeaseStatus]:
@@ -149,7 +139,10 @@ class RedisEngine:
 
     def reap(self, queue: str) -> list[str]:
         """See :meth:`Engine.reap`."""
-        return [f"{queue}.{local_id.decode()}" for local_id in self._run("reap", queue, DEFAULT_MAX_STALLS)]
+        ids, steps = self._run("reap", queue, DEFAULT_MAX_STALLS)
+        if steps:
+            self.relay_all(queue)
+        return [f"{queue}.{local_id.decode()}" for local_id in ids]
 
     def waiter(self, worker: str) -> RedisWaiter:
         """See :meth:`Engine.waiter`."""
@@ -184,16 +177,15 @@ class RedisEngine:
     def lease_status(self, job_id: str, token: int) -> LeaseStatus:
         """See :meth:`Engine.lease_status`."""
         queue, local_id = split_job_id(job_id)
-        state, held, cancel = self._server.call("HMGET", self._of(queue).job(local_id), "s", "l", "c")
-        if state != b"active" or held != str(token).encode():
-            return LeaseStatus.LOST
-        return LeaseStatus.CANCEL_REQUESTED if cancel else LeaseStatus.HELD
+        return lease_status(self._call("HGET", self._of(queue).job(local_id), "s"), token)
 
     # -- steering --
 
     def cancel(self, job_id: str) -> State:
         """See :meth:`Engine.cancel`."""
-        return State(self._steer("cancel", job_id, "is finished already").decode())
+        state = State(self._steer("cancel", job_id, "is finished already").decode())
+        self.relay_all(split_job_id(job_id)[0])
+        return state
 
     def retry(self, job_id: str) -> None:
         """See :meth:`Engine.retry`."""
@@ -206,6 +198,15 @@ class RedisEngine:
     def remove(self, job_id: str) -> None:
         """See :meth:`Engine.remove`."""
         self._steer("remove", job_id, "is running: cancel it first")
+        self.relay_all(split_job_id(job_id)[0])
+
+    def reprioritise(self, job_id: str, priority: int) -> None:
+        """See :meth:`Engine.reprioritise`."""
+        if not PRIORITY_MIN <= priority <= PRIORITY_MAX:
+            raise ValidationFailed(f"The priority is {priority}: use {PRIORITY_MIN} to {PRIORITY_MAX}.")
+        self._steer(
+            "reprioritise", job_id, "runs or has run: only a job that has not begun can be moved", int(priority)
+        )
 
     def pause(self, queue: str) -> bool:
         """See :meth:`Engine.pause`."""
@@ -253,12 +254,14 @@ class RedisEngine:
     def events(self, positions: Mapping[str, str], *, block_ms: int, limit: int = 500) -> Sequence[Event]:
         """See :meth:`Engine.events`."""
         queues = {self._of(queue).events: queue for queue in positions}
-        streams = {self._of(queue).events: position for queue, position in positions.items()}
-        return [
-            decode_event(queues[stream], event_id.decode(), fields)
-            for stream, entries in self._server.read_streams(streams, block_ms=block_ms, limit=limit)
-            for event_id, fields in entries
-        ]
+        streams = {self._of(queue).events: entry_before(position) for queue, position in positions.items()}
+        queues = {self._of(queue).events: queue for queue in positions}
+        found: list[Event] = []
+        for stream, entries in self._server.read_streams(streams, block_ms=block_ms, limit=limit):
+            queue = queues[stream]
+            for entry_id, fields in entries:
+                found += decode_events(queue, entry_id.decode(), fields, after=positions[queue])
+        return found
 
     def last_event(self, queue: str) -> str:
         """See :meth:`Engine.last_event`."""
@@ -269,27 +272,9 @@ class RedisEngine:
         """See :meth:`Engine.ping`."""
         self._server.ping()
 
-    # -- under the hood --
 
-    def _of(self, queue: str) -> Keys:
-        keys = self._keys.get(queue)
-        if keys is None:
-            keys = self._keys[queue] = Keys(self._namespace, queue)
-        return keys
-
-    def _steer(self, script: str, job_id: str, refusal: str) -> Any:
-        queue, local_id = split_job_id(job_id)
-        reply = self._run(script, queue, local_id)
-        if reply == -1:
-            raise JobNotFound(f"There is no job {job_id!r}; it may have been removed by retention.")
-        if reply == -2:
-            raise WrongState(f"Job {job_id!r} {refusal}.")
-        return reply
-
-    def _run(self, name: str, queue: str, *args: Any) -> Any:
-        return self._server.run(load_script(name), self._of(queue).meta, args)
-
-
-def _whole_ms(value: float) -> int:
-    """Give a time as the scripts can count with it: Lua's numbers are exact, and written as digits only, to 2^53."""
-    return min(int(value), LATEST_MS)
+def _added(prefix: str, job: NewJob, reply: Any) -> Added:
+    if isinstance(reply, list):
+        status, local_id = reply
+        return Added(AddStatus(status), prefix + local_id.decode())
+    return Added(AddStatus(reply), job.id)
