@@ -43,8 +43,8 @@ class Pressure:
             known = self._known[queue] = (now, self._share(queue))
         if known[1] > FULL:
             raise EngineOverloaded(
-                f"The queue server uses {known[1]:.0%} of the memory it may (maxmemory), and takes no new jobs above "
-                f"{FULL:.0%}: try again later, or give it more.",
+                f"The queue server is nearly out of memory (over {FULL:.0%} of maxmemory) and takes no new jobs: try "
+                "again later, or give it more.",
                 retry_after_s=1.0,
             )
 

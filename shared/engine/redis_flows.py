@@ -145,14 +145,14 @@ class RedisFlows(RedisCommands):
         for job_id in _from_last_to_first(record):
             if job_id not in ended:
                 continue
-            waits_for = [edge for edge in record.after[job_id] if _is_open(record, edge.job_id)]
-            if not waits_for:
+            edges = record.after[job_id]
+            if not any(_is_open(record, edge.job_id) for edge in edges):
                 free.append(job_id)
                 continue
             with suppress(JobNotFound, WrongState):
-                pairs = [part for edge in waits_for for part in (edge.job_id, edge.on_failure.value)]
+                pairs = [part for edge in edges for part in (edge.job_id, edge.on_failure.value)]
                 self._steer("reblock", job_id, "runs already", *pairs)
-                open_edges += [(job_id, edge) for edge in waits_for if edge.job_id not in ended]
+                open_edges += [(job_id, edge) for edge in edges if edge.job_id not in ended]
         for job_id in free:
             with suppress(JobNotFound, WrongState):
                 self._steer("retry", job_id, "runs already")
@@ -161,7 +161,7 @@ class RedisFlows(RedisCommands):
         return len(ended)
 
     def _close_ended(self, edges: list[tuple[str, Dependency]]) -> None:
-        """Tell jobs of what has ended since it was looked at: its own word may have come too early for them."""
+        """Tell jobs of what had ended when they began to wait again, or has since: its own word came too early."""
         for job_id, edge in edges:
             queue, local_id = split_job_id(edge.job_id)
             flat = self._call("HGETALL", self._of(queue).job(local_id))

@@ -34,7 +34,7 @@ def job_args(
     Raises:
         ValueError: when the name cannot be stored.
     """
-    if not job.name.isprintable():
+    if not str(job.name).isprintable():
         raise ValueError(f"The name {job.name!r} has characters that cannot be printed.")
     delay_ms = job.delay_ms
     if job.dedupe is not None and job.dedupe.mode is DedupeMode.DEBOUNCE and not delay_ms and job.run_at_ms is None:

@@ -21,8 +21,16 @@ if own then
   most = chosen(length, most)
 end
 if most ~= '' then
-  local unfinished = count_waiting() + redis.call('ZCARD', DELAYED) + redis.call('ZCARD', BLOCKED)
-  if unfinished + count > tonumber(most) then return -1 end
+  local room = tonumber(most) - count_waiting() - redis.call('ZCARD', DELAYED) - redis.call('ZCARD', BLOCKED)
+  if count > room then
+    -- What another job stands for needs no room.
+    local new = 0
+    for n = 1, count do
+      local o = 3 + (n - 1) * 8
+      if needs_room(ARGV[o], ARGV[o + 6], ARGV[o + 7]) then new = new + 1 end
+    end
+    if new > room then return -1 end
+  end
 end
 
 local place = next_place(count)

@@ -134,7 +134,7 @@ local function commit_finishes()
     o = o + 7 + followers * 9
   end
   if #ids > 0 then
-    -- Removed first: a server that is out of memory refuses a script whose first write could need some.
+    -- It comes first: see write_even_when_full.
     redis.call('ZREM', ACTIVE, unpack(ids))
   end
   for n = 1, #ends do
@@ -151,7 +151,7 @@ end
 local function promote_due()
   local due = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', now, 'LIMIT', 0, 100)
   if #due == 0 then return end
-  -- Removed first: a server that is out of memory refuses a script whose first write could need some.
+  -- It comes first: see write_even_when_full.
   redis.call('ZREM', DELAYED, unpack(due))
   local place = next_place(#due)
   for n = 1, #due do
@@ -303,6 +303,7 @@ if not paused then
   else
     limited = false
   end
+  if grouped and not limited then limited = redis.call('EXISTS', PARKED) == 1 end
 end
 
 if finish_count > 0 or #jobs == 0 then

@@ -6,8 +6,8 @@
 -- include: lib/job.lua
 
 if is_paused() then return 0 end
-redis.call('HSET', META, 'paused', server_ms())
 redis.call('DEL', WAKE)
+redis.call('HSET', META, 'paused', server_ms())
 emit('paused', '')
 flush_events()
 return 1

@@ -10,6 +10,8 @@
 -- include: lib/adding.lua
 -- include: lib/relayed.lua
 
+-- What is added has been stored in the outbox so far.
+write_even_when_full()
 local now = server_ms()
 local count = tonumber(ARGV[2])
 local place = next_place(count)

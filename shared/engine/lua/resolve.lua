@@ -14,6 +14,7 @@
 
 local id, from, state, policy, data = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local key = JOB .. id
+write_even_when_full()
 if ARGV[1] ~= '' and not is_new_step(ARGV[1], ARGV[2]) then return redis.call('XLEN', OUTBOX) end
 local stored = redis.call('HMGET', key, 's', 'i', 'D:' .. from)
 local f = standing(stored[1])

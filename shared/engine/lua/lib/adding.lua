@@ -14,6 +14,7 @@ local function replace_delayed(holder, key, f, i, name, body, priority, due, res
   f.at = whole(due)
   redis.call('HSET', key, 's', stand(f), 'i', table.concat({name, priority, what.added, rest}, '\n'), 'd', body)
   redis.call('ZADD', DELAYED, due, holder)
+  if not ADDED.earliest or due < ADDED.earliest then ADDED.earliest = due end
   emit('delayed', holder, 'n', name, 'due', whole(due))
 end
 
@@ -44,6 +45,21 @@ local function take_dedupe_key(id, dedupe)
   else
     redis.call('SET', DEDUPE .. dedupe_key, id)
   end
+end
+
+-- Whether a job is new, as far as can be told without adding it.
+local function needs_room(id, rest, extra_text)
+  if redis.call('EXISTS', JOB .. id) == 1 then return false end
+  local extra = extra_text ~= '' and cjson.decode(extra_text) or nil
+  if extra and extra.ik and redis.call('EXISTS', IDEMPOTENCY .. extra.ik) == 1 then return false end
+  local _, dedupe = string.match(rest, REST)
+  if dedupe == '' then return true end
+  local mode, _, dedupe_key = string.match(dedupe, '^(%S+) (%S+) (.*)$')
+  local holder = redis.call('GET', DEDUPE .. dedupe_key)
+  if not holder then return true end
+  if mode ~= 'debounce' then return false end
+  local f = standing(redis.call('HGET', JOB .. holder, 's'))
+  return not f or f.state ~= 'delayed'
 end
 
 local function add_blocked(id, key, identity_text, name, body, delay, run_at, extra)

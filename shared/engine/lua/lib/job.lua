@@ -88,7 +88,7 @@ end
 
 -- Neither kept by its own rule nor in a group nor with a key nor in a flow: nearly all jobs.
 local function is_plain(i)
-  return string.find(i, '\n\n\n\n\n', 1, true) ~= nil
+  return string.find(i, '^[^\n]*\n[^\n]*\n[^\n]*\n[^\n]*\n\n\n\n\n') ~= nil
 end
 
 local events, event_count = {}, 0
@@ -120,12 +120,17 @@ local function brief(error)
   return cjson.encode({type = full.type, code = full.code, retryable = full.retryable, message = message})
 end
 
+-- A server that is out of memory refuses a script whose first write could need some. Removing never does; for what makes
+-- room in the end, or must be told.
+local function write_even_when_full()
+  redis.call('DEL', P .. 'none')
+end
+
 -- The level that idle workers block on: one element while there is something to fetch. It is a level and not a
 -- count, so that it cannot grow, and whoever takes it without emptying the queue puts it back.
 local function arm_wake()
   if redis.call('LLEN', WAKE) == 0 then
-    -- A server that is out of memory refuses a script whose first write could need some; removing never does.
-    redis.call('DEL', WAKE)
+    write_even_when_full()
     redis.call('RPUSH', WAKE, '1')
   end
 end
