@@ -23,7 +23,7 @@ _END = "end"
 #: events read at once for a client that comes again
 _CATCH_UP = 500
 #: a position in a queue's stream; at most what the server reads as one
-_POSITION = re.compile(r"\d{1,19}(-\d{1,19})?", re.ASCII)
+_POSITION = re.compile(r"\d{1,19}(-\d{1,19}(\.\d{1,4})?)?", re.ASCII)
 
 
 def wants_stream(flag: bool) -> bool:

@@ -12,6 +12,7 @@ import structlog
 
 from services.api.errors import TooManyStreams
 from shared.engine.engine import Engine, Event
+from shared.engine.events import order_of
 from shared.errors import EngineUnavailable
 
 #: longest wait in one read; a queue that is newly watched joins at the next read
@@ -230,9 +231,4 @@ class EventHub:
 
 def is_after(event_id: str, position: str) -> bool:
     """Whether an event lies behind a position of the same queue."""
-    return _order(event_id) > _order(position)
-
-
-def _order(position: str) -> tuple[int, int]:
-    ms, _, sequence = position.partition("-")
-    return int(ms), int(sequence or 0)
+    return order_of(event_id) > order_of(position)

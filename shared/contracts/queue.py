@@ -16,8 +16,8 @@ class RateLimit:
     """At most ``max_jobs`` starts in a period, spread evenly; ``burst`` of them may come at once.
 
     It is the generic cell rate algorithm (ITU-T I.371, annex A): while jobs wait, one starts every
-    ``per_ms / max_jobs``. A worker that comes late, or a queue that rested, may catch up with at most ``burst`` starts at
-    once, so that no window of ``per_ms`` sees more than ``max_jobs + burst``.
+    ``per_ms / max_jobs``. A worker that comes late, or a queue that rested, may catch up with at most ``burst`` starts
+    at once, so that no window of ``per_ms`` sees more than ``max_jobs + burst``.
 
     Raises:
         ContractError: when a figure is not positive.

@@ -24,7 +24,9 @@ def check_name(kind: str, name: str) -> str:
         ValidationFailed: when it is empty, too long, or has control characters.
     """
     if not _NAME.fullmatch(name):
-        raise ValidationFailed(f"The {kind} {name[:50]!r} cannot be used: 1 to 200 characters, none of them a control one.")
+        raise ValidationFailed(
+            f"The {kind} {name[:50]!r} cannot be used: 1 to 200 characters, none of them a control one."
+        )
     return name
 
 

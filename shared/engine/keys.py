@@ -28,7 +28,7 @@ class Keys:
         UnknownQueue: when the name cannot be one of a queue.
     """
 
-    __slots__ = ("events", "meta", "prefix", "queue", "wake")
+    __slots__ = ("events", "meta", "outbox", "prefix", "queue", "wake")
 
     def __init__(self, namespace: str, queue: str) -> None:
         if not QUEUE_NAME.fullmatch(queue):
@@ -36,10 +36,13 @@ class Keys:
         self.queue = queue
         #: what every key of the queue begins with
         self.prefix = f"{{{namespace}:{queue}}}:"
-        #: hash: paused, pos (last place given out)
+        #: hash: paused, pos (last place given out), lim (limits that an operator set), lg:<group> (of one group),
+        #: grouped (there were groups), by:<state> (bytes kept), ob:<queue> (last step taken from its outbox)
         self.meta = self.prefix + "meta"
         #: stream of what happened
         self.events = self.prefix + "events"
+        #: stream of steps that other queues are to take
+        self.outbox = self.prefix + "outbox"
         #: list that idle workers block on; holds at most one element, a level and not a count
         self.wake = self.prefix + "wake"
 
@@ -50,6 +53,10 @@ class Keys:
     def log(self, local_id: str) -> str:
         """List of what the job's handler logged."""
         return f"{self.prefix}log:{local_id}"
+
+    def flow(self, local_id: str) -> str:
+        """Hash of one flow."""
+        return f"{self.prefix}flow:{local_id}"
 
     def state(self, state: str) -> str:
         """Sorted set of the jobs in a state."""

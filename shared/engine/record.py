@@ -15,6 +15,9 @@ from typing import Any
 from shared.engine.engine import JobRecord
 from shared.engine.states import State
 
+#: how a job stands of which only the state is stored; see ``lua/lib/job.lua``
+_NEVER_RAN = ["waiting", "0", "0", "0", "0", "0", "0", "-", "-", "-"]
+
 
 def to_json(value: Any) -> bytes:
     """Encode as compact JSON, UTF-8."""
@@ -56,20 +59,18 @@ def decode_record(queue: str, local_id: str, fields: Mapping[str, bytes]) -> Job
         local_id: its id within the queue.
         fields: the hash; field names are listed in ``lua/lib/job.lua``.
     """
+    name, priority, created, _, _, group, dedupe, flow_id, options = fields["i"].decode().split("\n", 8)
+    standing = fields["s"].decode().split(" ")
+    state = State(standing[0])
+    _, _, attempt, stalls, _, at, started, worker, _, flags = standing if len(standing) > 1 else _NEVER_RAN
     attempts = [json.loads(line) for line in fields.get("at", b"").splitlines() if line]
-    state = State(fields["s"].decode())
-    error = _json(fields.get("e"))
-    attempt = _int(fields.get("a")) or 0
-    started = _int(fields.get("sa"))
-    finished = _int(fields.get("fa"))
-    worker = fields["w"].decode() if "w" in fields else None
     if state is State.ACTIVE or state is State.COMPLETED:
         # Runs that failed are kept by the scripts; the current or successful one is derived, which saves its bytes.
         attempts.append(
             {
-                "attempt": attempt,
-                "started_ms": started,
-                "ended_ms": finished if state.finished else None,
+                "attempt": int(attempt),
+                "started_ms": int(started),
+                "ended_ms": int(at) if state.finished else None,
                 "worker": worker,
                 "outcome": "complete" if state is State.COMPLETED else None,
                 "error": None,
@@ -78,28 +79,28 @@ def decode_record(queue: str, local_id: str, fields: Mapping[str, bytes]) -> Job
     return JobRecord(
         id=f"{queue}.{local_id}",
         queue=queue,
-        name=fields["n"].decode(),
+        name=name,
         state=state,
-        priority=_int(fields.get("p")) or 0,
-        created_ms=_int(fields.get("ca")) or 0,
-        due_ms=_int(fields.get("da")) if state is State.DELAYED else None,
-        started_ms=started,
-        finished_ms=finished if state.finished else None,
-        attempt=attempt,
-        stalls=_int(fields.get("t")) or 0,
-        worker=worker,
-        cancel_requested="c" in fields,
+        priority=int(priority),
+        created_ms=int(created),
+        due_ms=int(at) if state is State.DELAYED else None,
+        started_ms=int(started) or None,
+        finished_ms=int(at) if state.finished else None,
+        attempt=int(attempt),
+        stalls=int(stalls),
+        worker=None if worker == "-" else worker,
+        cancel_requested="c" in flags,
         payload=decode_payload(fields.get("d", b"")),
-        options=_json(fields.get("o")) or {},
+        options=json.loads(options) if options else {},
         progress=_json(fields.get("g")),
         result=_json(fields.get("r")),
-        error=error,
+        error=_json(fields.get("e")),
         attempts=attempts,
+        group=group or None,
+        flow_id=flow_id or None,
+        waits_for=sorted(field[2:] for field in fields if field.startswith("D:")) if state is State.BLOCKED else [],
+        dedupe_key=dedupe.split(" ", 2)[2] if dedupe else None,
     )
-
-
-def _int(value: bytes | None) -> int | None:
-    return int(value) if value else None
 
 
 def _json(value: bytes | None) -> Any:

@@ -6,13 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
-
 from shared.config import Settings
+from shared.contracts.priority import PRIORITY_MAX, PRIORITY_MIN
 from shared.contracts.queue import QueueContract
+from shared.engine.adding import Added, AddStatus
 from shared.engine.engine import (
     DEFAULT_MAX_STALLS,
     Counts,
@@ -25,55 +22,43 @@ from shared.engine.engine import (
     NewJob,
     Page,
 )
-from shared.engine.events import decode_event
-from shared.engine.keys import Keys, split_job_id
-from shared.engine.line import Line
-from shared.engine.loader import load_script
-from shared.engine.outages import REPLY_TIMEOUT_S, longest_block_s, translate
+from shared.engine.events import decode_events, entry_before
+from shared.engine.keys import split_job_id
+from shared.engine.outages import REPLY_TIMEOUT_S
+from shared.engine.pressure import Pressure
 from shared.engine.record import decode_record, from_json, to_json
+from shared.engine.redis_maintenance import RedisMaintenance
 from shared.engine.redis_waiter import RedisWaiter
-from shared.engine.replies import hash_fields, leased_job, stream_entries
+from shared.engine.replies import hash_fields, lease_status, leased_job, stream_entries
+from shared.engine.requests import contract_args, finish_args, job_args
+from shared.engine.server import Server
 from shared.engine.states import State
-from shared.errors import JobNotFound, ValidationFailed, WrongState
+from shared.errors import QueueFull, ValidationFailed
 
 #: lines of a job's log that are kept
 LOG_LINES_KEPT = 1_000
 #: jobs added by one script call; a longer list is cut, so that the server is never held for long
 ADD_CHUNK = 1_000
-#: no job waits longer than this, or for a later time, milliseconds: some three thousand years
-LATEST_MS = 10**14
 #: where a page ended: a score and an id
 _CURSOR = re.compile(r"-?\d{1,16}:[0-9A-Za-z]{26}")
 
 
-class RedisEngine:
+class RedisEngine(RedisMaintenance):
     """See :class:`shared.engine.engine.Engine`.
 
     Args:
-        client: connection to the server; replies must not be decoded.
+        server: the connections.
         namespace: prefix of every key.
     """
 
-    def __init__(self, client: redis.Redis, namespace: str = "cb") -> None:
-        self._client = client
-        self._namespace = namespace
-        self._keys: dict[str, Keys] = {}
-        self._line = Line(client.connection_pool)
+    def __init__(self, server: Server, namespace: str = "cb") -> None:
+        super().__init__(server, namespace)
+        self._pressure = Pressure(lambda queue: cast("bytes", self._run("memory", queue)))
 
     @classmethod
     def from_url(cls, url: str, namespace: str = "cb", *, reply_timeout_s: float = REPLY_TIMEOUT_S) -> RedisEngine:
-        """Make an engine for ``redis://``, ``rediss://`` or ``unix://``; connects when first used."""
-        client = redis.Redis.from_url(
-            url,
-            socket_timeout=reply_timeout_s,
-            socket_connect_timeout=reply_timeout_s,
-            health_check_interval=0,
-            # A repeat is ours to decide: only the caller knows whether it must carry the mark of one.
-            retry=Retry(NoBackoff(), 0),
-            # Its bound counts every connection ever made, and a thread that ends takes its own along.
-            max_connections=2**31 - 1,
-        )
-        return cls(client, namespace)
+        """Make an engine for a URL that :meth:`Server.from_url` takes; connects when first used."""
+        return cls(Server.from_url(url, reply_timeout_s=reply_timeout_s), namespace)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> RedisEngine:
@@ -82,35 +67,31 @@ class RedisEngine:
 
     def close(self) -> None:
         """Close the connections."""
-        self._line.close()
-        self._client.close()
+        self._server.close()
 
     # -- producing --
 
-    def add(self, queue: str, jobs: Sequence[NewJob]) -> list[bool]:
+    def add(self, queue: str, jobs: Sequence[NewJob], *, max_length: int | None = None) -> list[Added]:
         """See :meth:`Engine.add`; more than 1,000 jobs are added in several steps."""
         prefix = queue + "."
         for job in jobs:
             if not job.id.startswith(prefix) or len(job.id) != len(prefix) + 26:
                 raise ValueError(f"{job.id!r} is not the id of a job of queue {queue!r}: make it with new_job_id.")
-        added: list[bool] = []
+        added: list[Added] = []
         for start in range(0, len(jobs), ADD_CHUNK):
             chunk = jobs[start : start + ADD_CHUNK]
-            args: list[Any] = [len(chunk)]
+            args: list[Any] = [len(chunk), "" if max_length is None else max_length]
             for job in chunk:
-                args += (
-                    job.id[-26:],
-                    job.name,
-                    job.body,
-                    int(job.priority),  # it may be a name of an IntEnum, which the driver refuses
-                    _whole_ms(job.delay_ms),
-                    "" if job.run_at_ms is None else _whole_ms(job.run_at_ms),
-                    to_json(job.options) if job.options else b"",
-                    "" if job.max_stalls is None else job.max_stalls,
-                    "" if job.keep_s is None else job.keep_s * 1000,
-                )
-            added += [flag == 1 for flag in self._run("add", queue, *args)]
+                args += job_args(job)
+            self._admit(queue)
+            reply = self._run("add", queue, *args)
+            if reply == -1:
+                raise QueueFull(f"Queue {queue!r} holds as many unfinished jobs as it may: try again later.")
+            added += [_added(prefix, job, status) for job, status in zip(chunk, reply, strict=True)]
         return added
+
+    def _admit(self, queue: str) -> None:
+        self._pressure.check(queue)
 
     # -- consuming --
 
@@ -126,35 +107,27 @@ class RedisEngine:
         finishes: Sequence[Finish] = (),
     ) -> CycleReply:
         """See :meth:`Engine.cycle`."""
-        keep = queue.retention
-        args: list[Any] = [
+        reply = self._run(
+            "cycle",
+            queue.name,
             worker,
             request,
             1 if repeat else 0,
             want,
             lease_ms,
             DEFAULT_MAX_STALLS,
-            keep.completed_age_s * 1000,
-            keep.completed_count,
-            keep.failed_age_s * 1000,
-            keep.failed_count,
+            *contract_args(queue),
             len(finishes),
-        ]
-        for finish in finishes:
-            args += (
-                finish.job_id[-26:],
-                finish.token,
-                finish.outcome.value,
-                _whole_ms(finish.delay_ms),
-                finish.data,
-                finish.body,
-            )
-        next_ms, statuses, jobs = self._run("cycle", queue.name, *args)
+            *finish_args(finishes),
+        )
+        next_ms, statuses, jobs, limited, outbox = reply
         prefix = queue.name + "."
         return CycleReply(
             jobs=[leased_job(prefix, fields) for fields in jobs],
             finishes=[FinishStatus(status) for status in statuses],
             next_ms=None if next_ms < 0 else next_ms,
+            limited=limited == 1,
+            outbox=outbox,
         )
 
     def renew(self, queue: str, leases: Sequence[tuple[str, int]], lease_ms: int) -> list[LeaseStatus]:
@@ -166,11 +139,14 @@ class RedisEngine:
 
     def reap(self, queue: str) -> list[str]:
         """See :meth:`Engine.reap`."""
-        return [f"{queue}.{local_id.decode()}" for local_id in self._run("reap", queue, DEFAULT_MAX_STALLS)]
+        ids, steps = self._run("reap", queue, DEFAULT_MAX_STALLS)
+        if steps:
+            self.relay_all(queue)
+        return [f"{queue}.{local_id.decode()}" for local_id in ids]
 
     def waiter(self, worker: str) -> RedisWaiter:
         """See :meth:`Engine.waiter`."""
-        return RedisWaiter(self._client, self._namespace, worker)
+        return RedisWaiter(self._server, self._namespace, worker)
 
     # -- reporting while a job runs --
 
@@ -196,21 +172,20 @@ class RedisEngine:
     def load_checkpoint(self, job_id: str) -> bytes | None:
         """See :meth:`Engine.load_checkpoint`."""
         queue, local_id = split_job_id(job_id)
-        return cast("bytes | None", self._call("HGET", self._of(queue).job(local_id), "ck"))
+        return cast("bytes | None", self._server.call("HGET", self._of(queue).job(local_id), "ck"))
 
     def lease_status(self, job_id: str, token: int) -> LeaseStatus:
         """See :meth:`Engine.lease_status`."""
         queue, local_id = split_job_id(job_id)
-        state, held, cancel = self._call("HMGET", self._of(queue).job(local_id), "s", "l", "c")
-        if state != b"active" or held != str(token).encode():
-            return LeaseStatus.LOST
-        return LeaseStatus.CANCEL_REQUESTED if cancel else LeaseStatus.HELD
+        return lease_status(self._call("HGET", self._of(queue).job(local_id), "s"), token)
 
     # -- steering --
 
     def cancel(self, job_id: str) -> State:
         """See :meth:`Engine.cancel`."""
-        return State(self._steer("cancel", job_id, "is finished already").decode())
+        state = State(self._steer("cancel", job_id, "is finished already").decode())
+        self.relay_all(split_job_id(job_id)[0])
+        return state
 
     def retry(self, job_id: str) -> None:
         """See :meth:`Engine.retry`."""
@@ -223,6 +198,15 @@ class RedisEngine:
     def remove(self, job_id: str) -> None:
         """See :meth:`Engine.remove`."""
         self._steer("remove", job_id, "is running: cancel it first")
+        self.relay_all(split_job_id(job_id)[0])
+
+    def reprioritise(self, job_id: str, priority: int) -> None:
+        """See :meth:`Engine.reprioritise`."""
+        if not PRIORITY_MIN <= priority <= PRIORITY_MAX:
+            raise ValidationFailed(f"The priority is {priority}: use {PRIORITY_MIN} to {PRIORITY_MAX}.")
+        self._steer(
+            "reprioritise", job_id, "runs or has run: only a job that has not begun can be moved", int(priority)
+        )
 
     def pause(self, queue: str) -> bool:
         """See :meth:`Engine.pause`."""
@@ -237,7 +221,7 @@ class RedisEngine:
     def get(self, job_id: str) -> JobRecord | None:
         """See :meth:`Engine.get`."""
         queue, local_id = split_job_id(job_id)
-        flat = self._call("HGETALL", self._of(queue).job(local_id))
+        flat = self._server.call("HGETALL", self._of(queue).job(local_id))
         return decode_record(queue, local_id, hash_fields(flat)) if flat else None
 
     def list(
@@ -259,7 +243,7 @@ class RedisEngine:
     def logs(self, job_id: str, *, limit: int = LOG_LINES_KEPT) -> Sequence[Mapping[str, Any]]:
         """See :meth:`Engine.logs`."""
         queue, local_id = split_job_id(job_id)
-        lines = self._call("LRANGE", self._of(queue).log(local_id), -limit, -1)
+        lines = self._server.call("LRANGE", self._of(queue).log(local_id), -limit, -1)
         return [from_json(line) for line in lines]
 
     def counts(self, queue: str) -> Counts:
@@ -269,60 +253,28 @@ class RedisEngine:
 
     def events(self, positions: Mapping[str, str], *, block_ms: int, limit: int = 500) -> Sequence[Event]:
         """See :meth:`Engine.events`."""
-        streams = {self._of(queue).events: position for queue, position in positions.items()}
         queues = {self._of(queue).events: queue for queue in positions}
-        # To the server 0 means for ever.
-        block = int(min(block_ms, longest_block_s(self._client) * 1000)) if block_ms > 0 else None
-        try:
-            reply = self._client.xread(cast("dict[Any, Any]", streams), count=limit, block=block)
-        except (RedisError, OSError) as error:
-            raise translate(error) from error
-        found: Sequence[Event] = [
-            decode_event(queues[stream.decode()], event_id.decode(), fields)
-            for stream, entries in cast("Any", reply.items() if isinstance(reply, dict) else reply or ())
-            for event_id, fields in stream_entries(entries)
-        ]
+        streams = {self._of(queue).events: entry_before(position) for queue, position in positions.items()}
+        queues = {self._of(queue).events: queue for queue in positions}
+        found: list[Event] = []
+        for stream, entries in self._server.read_streams(streams, block_ms=block_ms, limit=limit):
+            queue = queues[stream]
+            for entry_id, fields in entries:
+                found += decode_events(queue, entry_id.decode(), fields, after=positions[queue])
         return found
 
     def last_event(self, queue: str) -> str:
         """See :meth:`Engine.last_event`."""
-        newest = self._call("XREVRANGE", self._of(queue).events, "+", "-", "COUNT", 1)
+        newest = self._server.call("XREVRANGE", self._of(queue).events, "+", "-", "COUNT", 1)
         return str(stream_entries(newest)[0][0].decode()) if newest else "0"
 
     def ping(self) -> None:
         """See :meth:`Engine.ping`."""
-        self._call("PING")
-
-    # -- under the hood --
-
-    def _of(self, queue: str) -> Keys:
-        keys = self._keys.get(queue)
-        if keys is None:
-            keys = self._keys[queue] = Keys(self._namespace, queue)
-        return keys
-
-    def _steer(self, script: str, job_id: str, refusal: str) -> Any:
-        queue, local_id = split_job_id(job_id)
-        reply = self._run(script, queue, local_id)
-        if reply == -1:
-            raise JobNotFound(f"There is no job {job_id!r}; it may have been removed by retention.")
-        if reply == -2:
-            raise WrongState(f"Job {job_id!r} {refusal}.")
-        return reply
-
-    def _run(self, name: str, queue: str, *args: Any) -> Any:
-        try:
-            return self._line.call(load_script(name), self._of(queue).meta, args)
-        except (RedisError, OSError) as error:
-            raise translate(error) from error
-
-    def _call(self, *command: Any) -> Any:
-        try:
-            return self._client.execute_command(*command)  # type: ignore[no-untyped-call]
-        except (RedisError, OSError) as error:
-            raise translate(error) from error
+        self._server.ping()
 
 
-def _whole_ms(value: float) -> int:
-    """Give a time as the scripts can count with it: Lua's numbers are exact, and written as digits only, to 2^53."""
-    return min(int(value), LATEST_MS)
+def _added(prefix: str, job: NewJob, reply: Any) -> Added:
+    if isinstance(reply, list):
+        status, local_id = reply
+        return Added(AddStatus(status), prefix + local_id.decode())
+    return Added(AddStatus(reply), job.id)

@@ -5,24 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from shared.engine.engine import LeasedJob
+from shared.engine.engine import LeasedJob, LeaseStatus
 from shared.engine.record import from_json
+from shared.engine.states import State
 
 
 def leased_job(prefix: str, fields: Sequence[Any]) -> LeasedJob:
     """Read a job as ``cycle`` gives it."""
-    local_id, token, name, body, attempt, stalls, priority, created, options = fields
+    local_id, token, attempt, stalls, identity, body = fields
+    name, priority, created, _, _, _, _, _, options = identity.split(b"\n", 8)
     return LeasedJob(
-        id=prefix + local_id.decode(),
-        token=int(token),
-        name=name.decode(),
-        body=body,
-        attempt=int(attempt),
-        stalls=int(stalls),
-        priority=int(priority),
-        created_ms=int(created),
-        options=from_json(options) if options else {},
+        prefix + local_id.decode(),
+        int(token),
+        name.decode(),
+        body,
+        int(attempt),
+        int(stalls),
+        int(priority),
+        int(created),
+        from_json(options) if options else {},
     )
+
+
+def lease_status(standing: bytes | None, token: int) -> LeaseStatus:
+    """Judge from how a job stands (field ``s``, see ``lua/lib/job.lua``) whether a lease is held."""
+    parts = (standing or b"").decode().split(" ")
+    if parts[0] != State.ACTIVE.value or parts[1] != str(token):
+        return LeaseStatus.LOST
+    return LeaseStatus.CANCEL_REQUESTED if "c" in parts[9] else LeaseStatus.HELD
 
 
 def hash_fields(flat: Any) -> dict[str, bytes]:

@@ -5,22 +5,27 @@
 -- Returns  the state after, -1 no such job, -2 finished already
 
 -- include: lib/job.lua
+-- include: lib/waiting.lua
 -- include: lib/finish.lua
 
 local id = ARGV[1]
 local key = JOB .. id
-local f = redis.call('HMGET', key, 's', 'n', 'k', 'c')
-if not f[1] then return -1 end
-if f[1] == 'active' then
-  if not f[4] then
-    redis.call('HSET', key, 'c', 1)
-    emit('cancelling', id, 'n', f[2])
+local stored = redis.call('HMGET', key, 's', 'i')
+local f = standing(stored[1])
+if not f then return -1 end
+local what = identity(stored[2])
+if f.state == 'active' then
+  if not has_flag(f.flags, 'c') then
+    f.flags = with_flag(f.flags, 'c')
+    redis.call('HSET', key, 's', stand(f))
+    emit('cancelling', id, 'n', what.name)
+    flush_events()
   end
   return 'active'
 end
-if f[1] ~= 'waiting' and f[1] ~= 'delayed' and f[1] ~= 'blocked' then return -2 end
-redis.call('ZREM', P .. f[1], id)
-to_finished(id, key, server_ms(), 'cancelled', 'e',
-  '{"type":"JobCancelled","code":"cancelled","retryable":false,"message":"The job was cancelled."}', f[3])
-emit('cancelled', id, 'n', f[2])
+if f.state ~= 'waiting' and f.state ~= 'delayed' and f.state ~= 'blocked' then return -2 end
+take_out(id, f, what)
+to_finished(id, key, server_ms(), f, stored[2], 'cancelled', 'e', CANCELLED)
+emit('cancelled', id, 'n', what.name)
+flush_events()
 return 'cancelled'

@@ -7,7 +7,8 @@
 -- include: lib/job.lua
 
 local key = JOB .. ARGV[1]
-local f = redis.call('HMGET', key, 's', 'l', 'c')
-if f[1] ~= 'active' or f[2] ~= ARGV[2] then return -1 end
-redis.call('HSET', key, 'ck', ARGV[3], 'cf', 1)
-return f[3] and 2 or 1
+local f = standing(redis.call('HGET', key, 's'))
+if not f or f.state ~= 'active' or f.l ~= ARGV[2] then return -1 end
+f.flags = with_flag(f.flags, 'k')
+redis.call('HSET', key, 'ck', ARGV[3], 's', stand(f))
+return has_flag(f.flags, 'c') and 2 or 1

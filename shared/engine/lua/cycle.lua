@@ -2,77 +2,150 @@
 --
 -- KEYS[1]  meta
 -- ARGV     worker, request id, repeat (1: the reply of this very request was lost), jobs wanted, lease in ms,
---          default most stalls, completed: age in ms, count; failed and cancelled: age in ms, count;
---          number of finishes, then 6 values a finish: id, token, outcome, delay in ms, data, body
--- Returns  {ms until something may become due (-1: nothing), statuses, jobs}
+--          default most stalls, completed: age in ms, count, bytes ('' for no bound); failed and cancelled: age in ms,
+--          count, bytes; limits of the contract (lib/limits.lua); number of finishes, then for each finish:
+--          id, token, outcome, delay in ms, data, body, number of followers, then for each follower 9 values: queue
+--          and the 8 of a job (lib/adding.lua)
+-- Returns  {ms until something may become due (-1: nothing), statuses, jobs, limited (0 or 1), steps in the outbox}
 --          status: 1 committed, 0 committed before, -1 lease lost, -2 no such job
---          job: {id, token, name, body, attempt, stalls, priority, added at, options}
+--          job: {id, token, attempt, stalls, identity, body}
 
 -- include: lib/job.lua
 -- include: lib/waiting.lua
+-- include: lib/limits.lua
 -- include: lib/finish.lua
 -- include: lib/reap.lua
 
-local now = server_ms()
+local now_us = server_us()
+local now = math.floor(now_us / 1000)
 local worker, request, again = ARGV[1], ARGV[2], ARGV[3] == '1'
 -- Bounded, since Lua's stack bounds what unpack may give, and an error after the pop would lose the jobs.
 local want = math.min(tonumber(ARGV[4]), 1000)
 local lease_ms, default_max_stalls = tonumber(ARGV[5]), ARGV[6]
-local finish_count = tonumber(ARGV[11])
+local finish_count = tonumber(ARGV[14])
 local retry_due -- when the first job that this call sends back with a delay is due
+local wrote_steps = false
 
-local CANCELLED = '{"type":"JobCancelled","code":"cancelled","retryable":false,"message":"The job was cancelled."}'
+local meta = redis.call('HMGET', META, 'paused', 'grouped', 'lim', 'by:completed')
+local paused, counts_bytes = meta[1], meta[4] or ARGV[9] ~= ''
+grouped = meta[2] and true or false
+local rate, concurrency, group_rate, group_concurrency = string.match(effective_limits(ARGV[13], meta[3]), FIVE)
 
-local function end_run(id, key, run, outcome, delay, data, body)
-  local cancelled = run.c and outcome ~= 'complete' and outcome ~= 'fail'
-  if outcome == 'complete' then
-    to_finished(id, key, now, 'completed', 'r', data, run.k)
-    if run.l ~= '1' or run.cf then
-      redis.call('HDEL', key, 'e', 'ck', 'cf') -- only a further attempt would need them
-    end
-    emit('completed', id, 'n', run.n, 'a', run.a)
-  elseif outcome == 'fail' then
-    keep_attempt(key, now, run, 'fail', data)
-    to_finished(id, key, now, 'failed', 'e', data, run.k)
-    emit('failed', id, 'n', run.n, 'a', run.a, 'x', brief(data))
-  elseif outcome == 'cancel' or cancelled then
-    keep_attempt(key, now, run, 'cancel', data)
-    to_finished(id, key, now, 'cancelled', 'e', CANCELLED, run.k)
-    emit('cancelled', id, 'n', run.n)
-  elseif outcome == 'release' then
-    redis.call('HSET', key, 's', 'waiting', 'a', run.a - 1, 'lf', run.l)
-    to_waiting(id, run.p, 0)
-    emit('waiting', id, 'n', run.n)
-  else -- retry
-    keep_attempt(key, now, run, 'retry', data)
-    if body ~= '' then redis.call('HSET', key, 'd', body) end
-    if delay > 0 then
-      local due = now + delay
-      redis.call('HSET', key, 's', 'delayed', 'da', due, 'e', data, 't', 0, 'lf', run.l)
-      redis.call('ZADD', DELAYED, due, id)
-      if not retry_due or due < retry_due then retry_due = due end
-      emit('delayed', id, 'n', run.n, 'due', due, 'x', brief(data))
-    else
-      redis.call('HSET', key, 's', 'waiting', 'e', data, 't', 0, 'lf', run.l)
-      to_waiting(id, run.p, next_place(1))
-      emit('waiting', id, 'n', run.n, 'x', brief(data))
-    end
+local completed = {} -- scores and ids, written together
+
+local function complete(id, key, f, i, data)
+  f.state, f.at, f.rq = 'completed', now, '-'
+  local spent = f.a ~= '1' or has_flag(f.flags, 'k')
+  f.flags = '-'
+  if data == '' then
+    redis.call('HSET', key, 's', stand(f))
+  else
+    redis.call('HSET', key, 's', stand(f), 'r', data)
+  end
+  if spent then redis.call('HDEL', key, 'e', 'ck') end -- only a further attempt would need them
+  if counts_bytes and meta[4] then
+    redis.call('HINCRBY', META, 'by:completed', redis.call('HSTRLEN', key, 'd') + #data)
+  end
+  completed[#completed + 1] = now
+  completed[#completed + 1] = id
+  if not is_plain(i) then settle(id, key, identity(i), 'completed', data, now) end
+  emit('completed', id, 'n', name_of(i), 'a', f.a)
+end
+
+local function send_back(id, key, f, i, delay, data, body)
+  local what = identity(i)
+  keep_attempt(key, now, f, 'retry', data)
+  if body ~= '' then redis.call('HSET', key, 'd', body) end
+  f.t, f.lf, f.rq = '0', f.l, '-'
+  if delay > 0 then
+    local due = now + delay
+    f.state, f.at = 'delayed', whole(due)
+    redis.call('HSET', key, 's', stand(f), 'e', data)
+    redis.call('ZADD', DELAYED, due, id)
+    if not retry_due or due < retry_due then retry_due = due end
+    emit('delayed', id, 'n', what.name, 'due', whole(due), 'x', brief(data))
+  else
+    f.state = 'waiting'
+    redis.call('HSET', key, 's', stand(f), 'e', data)
+    to_waiting(id, what.priority, next_place(1), what.group)
+    emit('waiting', id, 'n', what.name, 'x', brief(data))
   end
 end
 
-local function finish(o)
-  local id, token = ARGV[o], ARGV[o + 1]
-  local key = JOB .. id
-  local f = redis.call('HMGET', key, 's', 'l', 'n', 'p', 'a', 'sa', 'w', 'c', 'k', 'lf', 'cf')
-  if not f[1] then return -2 end
+local function end_run(id, key, f, i, outcome, delay, data, body)
+  if outcome == 'complete' then
+    complete(id, key, f, i, data)
+  elseif outcome == 'fail' then
+    keep_attempt(key, now, f, 'fail', data)
+    to_finished(id, key, now, f, i, 'failed', 'e', data)
+    emit('failed', id, 'n', name_of(i), 'a', f.a, 'x', brief(data))
+  elseif outcome == 'cancel' or has_flag(f.flags, 'c') then
+    keep_attempt(key, now, f, 'cancel', data)
+    to_finished(id, key, now, f, i, 'cancelled', 'e', CANCELLED)
+    emit('cancelled', id, 'n', name_of(i))
+  elseif outcome == 'release' then
+    local what = identity(i)
+    f.state, f.a, f.lf, f.rq = 'waiting', tonumber(f.a) - 1, f.l, '-'
+    redis.call('HSET', key, 's', stand(f))
+    to_waiting(id, what.priority, 0, what.group)
+    emit('waiting', id, 'n', what.name)
+  else
+    send_back(id, key, f, i, delay, data, body)
+  end
+  if not is_plain(i) then
+    local group = identity(i).group
+    if group ~= '' then end_group_run(group) end
+  end
+end
+
+-- Jobs that a run leaves behind; they may go to other queues, which this script may not touch.
+local function stage(o, count)
+  for n = 1, count do
+    redis.call('XADD', OUTBOX, '*', 't', 'add', 'q', ARGV[o], '1', ARGV[o + 1], '2', ARGV[o + 2], '3', ARGV[o + 3],
+      '4', ARGV[o + 4], '5', ARGV[o + 5], '6', ARGV[o + 6], '7', ARGV[o + 7], '8', ARGV[o + 8])
+    o = o + 9
+  end
+end
+
+-- What a finish meets: a status, or for one that is to be committed how the job stands and what it is.
+local function examine(id, token, seen)
+  local stored = redis.call('HMGET', JOB .. id, 's', 'i')
+  local f = standing(stored[1])
+  if not f then return -2 end
   -- A job that was sent back may have been leased again before its finish is repeated, by the lost call itself.
-  if f[10] == token then return 0 end
-  if f[2] ~= token then return -1 end
-  if f[1] ~= 'active' then return 0 end
-  redis.call('ZREM', ACTIVE, id)
-  end_run(id, key, {l = token, n = f[3], p = f[4], a = f[5], sa = f[6], w = f[7], c = f[8], k = f[9], cf = f[11]},
-    ARGV[o + 2], tonumber(ARGV[o + 3]), ARGV[o + 4], ARGV[o + 5])
-  return 1
+  if f.lf == token then return 0 end
+  if f.l ~= token then return -1 end
+  if f.state ~= 'active' or seen[id] then return 0 end
+  return 1, f, stored[2]
+end
+
+local function commit_finishes()
+  local statuses, ends, ids, seen = {}, {}, {}, {}
+  local o = 15
+  for n = 1, finish_count do
+    local id, followers = ARGV[o], tonumber(ARGV[o + 6])
+    local status, f, i = examine(id, ARGV[o + 1], seen)
+    statuses[n] = status
+    if status == 1 then
+      seen[id] = true
+      ids[#ids + 1] = id
+      ends[#ends + 1] = {o, f, i, followers}
+    end
+    o = o + 7 + followers * 9
+  end
+  if #ids > 0 then
+    -- Removed first: a server that is out of memory refuses a script whose first write could need some.
+    redis.call('ZREM', ACTIVE, unpack(ids))
+  end
+  for n = 1, #ends do
+    local at, f, i, followers = ends[n][1], ends[n][2], ends[n][3], ends[n][4]
+    local id = ids[n]
+    end_run(id, JOB .. id, f, i, ARGV[at + 2], tonumber(ARGV[at + 3]), ARGV[at + 4], ARGV[at + 5])
+    if followers > 0 then stage(at + 7, followers) end
+    if followers > 0 or not is_plain(i) then wrote_steps = true end
+  end
+  if #completed > 0 then redis.call('ZADD', P .. 'completed', unpack(completed)) end
+  return statuses
 end
 
 local function promote_due()
@@ -81,87 +154,186 @@ local function promote_due()
   -- Removed first: a server that is out of memory refuses a script whose first write could need some.
   redis.call('ZREM', DELAYED, unpack(due))
   local place = next_place(#due)
-  for i = 1, #due do
-    local key = JOB .. due[i]
-    local f = redis.call('HMGET', key, 'p', 'n')
-    if f[2] then
-      redis.call('HSET', key, 's', 'waiting')
-      to_waiting(due[i], f[1], place + i - 1)
-      emit('waiting', due[i], 'n', f[2])
+  for n = 1, #due do
+    local key = JOB .. due[n]
+    local stored = redis.call('HMGET', key, 's', 'i')
+    local f = standing(stored[1])
+    if f then
+      local what = identity(stored[2])
+      f.state = 'waiting'
+      redis.call('HSET', key, 's', stand(f))
+      to_waiting(due[n], what.priority, place + n - 1, what.group)
+      emit('waiting', due[n], 'n', what.name)
     end
   end
 end
 
-local function leased(id, f)
-  return {id, f[1], f[2], f[3], f[4], f[5] or '0', f[6], f[7], f[8] or ''}
+local function unpark_due()
+  local due = redis.call('ZRANGEBYSCORE', PARKED, '-inf', now, 'LIMIT', 0, 100)
+  for n = 1, #due do unpark(due[n]) end
 end
 
 -- Jobs that a lost reply of this request leased: they are this worker's still.
 local function leased_before(jobs)
   local ids = redis.call('ZRANGE', ACTIVE, 0, -1)
-  for i = 1, #ids do
-    local f = redis.call('HMGET', JOB .. ids[i], 'l', 'n', 'd', 'a', 't', 'p', 'ca', 'o', 'w', 'rq')
-    if f[9] == worker and f[10] == request then
-      jobs[#jobs + 1] = leased(ids[i], f)
+  for n = 1, #ids do
+    local stored = redis.call('HMGET', JOB .. ids[n], 's', 'i', 'd')
+    local f = standing(stored[1])
+    if f and f.w == worker and f.rq == request then
+      jobs[#jobs + 1] = {ids[n], f.l, f.a, f.t, stored[2], stored[3]}
     end
   end
 end
 
-local function lease(jobs)
-  local popped = redis.call('ZPOPMIN', WAITING, want - #jobs)
-  local deadlines = {}
-  for i = 1, #popped, 2 do
-    local id = popped[i]
-    local key = JOB .. id
-    local f = redis.call('HMGET', key, 'l', 'n', 'd', 'a', 't', 'p', 'ca', 'o')
-    -- a job without a record cannot be: a script adds and removes both. It would be a server that lost writes.
-    if f[2] then
-      f[1] = tostring(tonumber(f[1] or '0') + 1)
-      f[4] = tostring(tonumber(f[4] or '0') + 1)
-      redis.call('HSET', key, 's', 'active', 'l', f[1], 'a', f[4], 'sa', now, 'w', worker, 'rq', request)
-      deadlines[#deadlines + 1] = now + lease_ms
-      deadlines[#deadlines + 1] = id
-      emit('active', id, 'n', f[2], 'a', f[4])
-      jobs[#jobs + 1] = leased(id, f)
-    end
+local deadlines = {}
+
+local function lease(id, jobs)
+  local key = JOB .. id
+  local stored = redis.call('HMGET', key, 's', 'i', 'd')
+  -- a job without a record cannot be: a script adds and removes both. It would be a server that lost writes.
+  if not stored[2] then return false end
+  local token, attempt, stalls = '1', '1', '0'
+  if stored[1] == 'waiting' then
+    redis.call('HSET', key, 's', 'active 1 1 0 0 0 ' .. now .. ' ' .. worker .. ' ' .. request .. ' -')
+  else
+    local f = standing(stored[1])
+    token, attempt, stalls = tostring(tonumber(f.l) + 1), tostring(tonumber(f.a) + 1), f.t
+    f.state, f.l, f.a, f.sa, f.w, f.rq, f.at = 'active', token, attempt, now, worker, request, 0
+    redis.call('HSET', key, 's', stand(f))
   end
-  if #deadlines > 0 then
-    redis.call('ZADD', ACTIVE, unpack(deadlines))
+  deadlines[#deadlines + 1] = now + lease_ms
+  deadlines[#deadlines + 1] = id
+  emit('active', id, 'n', name_of(stored[2]), 'a', attempt)
+  jobs[#jobs + 1] = {id, token, attempt, stalls, stored[2], stored[3]}
+  return true
+end
+
+-- Give the group whose turn it is to this worker: one of its jobs, unless its limits hold it back.
+local function take_turn(jobs)
+  local head = redis.call('ZPOPMIN', LINE)
+  local group, turn = head[1], head[2]
+  local g_rate, g_concurrency = group_rate, group_concurrency
+  if group ~= '' then g_rate, g_concurrency = limits_of_group(group, group_rate, group_concurrency) end
+  if group ~= '' and g_concurrency ~= ''
+    and tonumber(redis.call('HGET', RUNNING, group) or '0') >= tonumber(g_concurrency) then
+    redis.call('ZADD', PARKED, 'inf', group)
+    return
+  end
+  if group ~= '' and g_rate ~= '' then
+    local interval, slack = string.match(g_rate, '^(%S+) (%S+)$')
+    interval, slack = tonumber(interval), tonumber(slack)
+    local allowed, base = starts_allowed(LIMITER .. ':' .. group, interval, slack, now_us)
+    if allowed < 1 then
+      redis.call('ZADD', PARKED, math.ceil((base - slack) / 1000), group)
+      return
+    end
+    take_starts(LIMITER .. ':' .. group, interval, base, 1, now_us)
+  end
+  local popped = redis.call('ZPOPMIN', GROUP .. group)
+  redis.call('ZREM', GROUPED, popped[1])
+  if lease(popped[1], jobs) and group ~= '' then redis.call('HINCRBY', RUNNING, group, 1) end
+  set_in_line(group, turn)
+end
+
+-- Jobs that waited before the queue knew groups are a line of their own beside that of the groups.
+local function lease_by_turns(jobs, most)
+  while #jobs < most do
+    local head = redis.call('ZRANGE', LINE, 0, 0, 'WITHSCORES')
+    local old = redis.call('ZRANGE', WAITING, 0, 0, 'WITHSCORES')
+    if not head[2] and not old[2] then return end
+    if head[2] and (not old[2] or tonumber(head[2]) <= tonumber(old[2])) then
+      take_turn(jobs)
+    else
+      redis.call('ZPOPMIN', WAITING)
+      lease(old[1], jobs)
+    end
   end
 end
 
-local statuses = {}
-for i = 1, finish_count do
-  statuses[i] = finish(12 + (i - 1) * 6)
+local function lease_next(jobs, most)
+  local popped = redis.call('ZPOPMIN', WAITING, most - #jobs)
+  for n = 1, #popped, 2 do lease(popped[n], jobs) end
 end
+
+local limited = false
+local next_us -- when the rate allows the next start
+
+-- Lease up to ``want`` jobs, as many as the limits of the queue allow.
+local function fetch(jobs)
+  local most = want
+  if concurrency ~= '' then
+    most = math.min(most, #jobs + tonumber(concurrency) - redis.call('ZCARD', ACTIVE))
+    limited = most <= #jobs or most < want
+  end
+  local interval, slack, allowed, base
+  if rate ~= '' then
+    interval, slack = string.match(rate, '^(%S+) (%S+)$')
+    interval, slack = tonumber(interval), tonumber(slack)
+    allowed, base = starts_allowed(LIMITER, interval, slack, now_us)
+    most = math.min(most, #jobs + allowed)
+  end
+  local had = #jobs
+  if most > #jobs then
+    if grouped then lease_by_turns(jobs, most) else lease_next(jobs, most) end
+  end
+  if #deadlines > 0 then redis.call('ZADD', ACTIVE, unpack(deadlines)) end
+  if concurrency ~= '' then limited = redis.call('ZCARD', ACTIVE) >= tonumber(concurrency) end
+  if rate ~= '' then
+    local taken = #jobs - had
+    if taken > 0 then take_starts(LIMITER, interval, base, taken, now_us) end
+    if taken >= allowed then
+      limited = true
+      next_us = base + taken * interval - slack
+    end
+  end
+end
+
+local statuses = finish_count > 0 and commit_finishes() or {}
 reap(now, default_max_stalls)
 promote_due()
+if grouped then unpark_due() end
 
 local jobs = {}
 if again then leased_before(jobs) end
-if not is_paused() then
-  if want > #jobs then lease(jobs) end
-  if redis.call('EXISTS', WAITING) == 1 then arm_wake() end
+if not paused then
+  fetch(jobs)
+  if has_waiting() then
+    -- Whoever has a thread to spare keeps the timer of a limit; a caller that is full hands it to an idle one.
+    if not limited or (next_us and #jobs > 0 and #jobs >= want) then arm_wake() end
+  else
+    limited = false
+  end
 end
 
 if finish_count > 0 or #jobs == 0 then
   -- also when there is nothing to do, or what ages in a quiet queue would stay for ever
-  trim(P .. 'completed', tonumber(ARGV[7]), tonumber(ARGV[8]), now)
-  trim(P .. 'failed', tonumber(ARGV[9]), tonumber(ARGV[10]), now)
-  trim(P .. 'cancelled', tonumber(ARGV[9]), tonumber(ARGV[10]), now)
+  trim('completed', tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9], now)
+  trim('failed', tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12], now)
+  trim('cancelled', tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12], now)
   sweep_expired(now)
 end
 
 local next_ms = -1
+
+local function sooner(ms)
+  if next_ms < 0 or ms < next_ms then next_ms = ms end
+end
+
 local due = redis.call('ZRANGE', DELAYED, 0, 0, 'WITHSCORES')
 if due[2] then
-  next_ms = math.max(0, tonumber(due[2]) - now)
+  sooner(math.max(0, tonumber(due[2]) - now))
   -- Whoever has a thread to spare keeps the timer; a caller that is full or stopping hands it to an idle one.
-  if retry_due and retry_due <= tonumber(due[2]) and #jobs >= want and not is_paused() then arm_wake() end
+  if retry_due and retry_due <= tonumber(due[2]) and #jobs >= want and not paused then arm_wake() end
 end
 local deadline = redis.call('ZRANGE', ACTIVE, 0, 0, 'WITHSCORES')
-if deadline[2] then
-  local left = math.max(0, tonumber(deadline[2]) - now + 1)
-  if next_ms < 0 or left < next_ms then next_ms = left end
+if deadline[2] then sooner(math.max(0, tonumber(deadline[2]) - now + 1)) end
+if limited and next_us then sooner(math.max(1, math.ceil((next_us - now_us) / 1000))) end
+if grouped then
+  local parked = redis.call('ZRANGE', PARKED, 0, 0, 'WITHSCORES')
+  if parked[2] and parked[2] ~= 'inf' then sooner(math.max(1, tonumber(parked[2]) - now)) end
 end
-return {next_ms, statuses, jobs}
+local steps = redis.call('XLEN', OUTBOX)
+-- Should this caller die before it takes them, an idle worker is there to take them.
+if steps > 0 and wrote_steps then arm_wake() end
+flush_events()
+return {next_ms, statuses, jobs, limited and 1 or 0, steps}

@@ -9,4 +9,5 @@ if is_paused() then return 0 end
 redis.call('HSET', META, 'paused', server_ms())
 redis.call('DEL', WAKE)
 emit('paused', '')
+flush_events()
 return 1

@@ -9,12 +9,16 @@
 
 local id = ARGV[1]
 local key = JOB .. id
-local f = redis.call('HMGET', key, 's', 'p', 'n')
-if not f[1] then return -1 end
-if f[1] ~= 'delayed' then return -2 end
+local stored = redis.call('HMGET', key, 's', 'i')
+local f = standing(stored[1])
+if not f then return -1 end
+if f.state ~= 'delayed' then return -2 end
+local what = identity(stored[2])
 redis.call('ZREM', DELAYED, id)
-redis.call('HSET', key, 's', 'waiting')
-to_waiting(id, f[2], next_place(1))
-emit('waiting', id, 'n', f[3])
+f.state = 'waiting'
+redis.call('HSET', key, 's', stand(f))
+to_waiting(id, what.priority, next_place(1), what.group)
+emit('waiting', id, 'n', what.name)
 if not is_paused() then arm_wake() end
+flush_events()
 return 1

@@ -5,13 +5,15 @@
 -- Returns  1, -1 no such job, -2 in a state that does not allow it
 
 -- include: lib/job.lua
+-- include: lib/waiting.lua
 -- include: lib/finish.lua
 
 local id = ARGV[1]
-local f = redis.call('HMGET', JOB .. id, 's', 'n')
-if not f[1] then return -1 end
-if f[1] == 'active' then return -2 end
-redis.call('ZREM', P .. f[1], id)
-delete_jobs({id})
-emit('removed', id, 'n', f[2])
+local key = JOB .. id
+local stored = redis.call('HMGET', key, 's', 'i')
+local f = standing(stored[1])
+if not f then return -1 end
+if f.state == 'active' then return -2 end
+forget(id, key, f, stored[2])
+flush_events()
 return 1

@@ -8,15 +8,15 @@
 
 local deadline = server_ms() + tonumber(ARGV[1])
 local statuses = {}
-for i = 2, #ARGV, 2 do
-  local f = redis.call('HMGET', JOB .. ARGV[i], 's', 'l', 'c')
+for n = 2, #ARGV, 2 do
+  local f = standing(redis.call('HGET', JOB .. ARGV[n], 's'))
   local status = -1
-  if f[1] == 'active' and f[2] == ARGV[i + 1] then
+  if f and f.state == 'active' and f.l == ARGV[n + 1] then
     -- Removed first: a server that is out of memory refuses a script whose first write could need some, and every
     -- running job would lose its lease.
-    redis.call('ZREM', ACTIVE, ARGV[i])
-    redis.call('ZADD', ACTIVE, deadline, ARGV[i])
-    status = f[3] and 2 or 1
+    redis.call('ZREM', ACTIVE, ARGV[n])
+    redis.call('ZADD', ACTIVE, deadline, ARGV[n])
+    status = has_flag(f.flags, 'c') and 2 or 1
   end
   statuses[#statuses + 1] = status
 end

@@ -8,4 +8,5 @@
 if redis.call('HDEL', META, 'paused') == 0 then return 0 end
 emit('resumed', '')
 arm_wake()
+flush_events()
 return 1

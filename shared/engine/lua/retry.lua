@@ -6,17 +6,30 @@
 
 -- include: lib/job.lua
 -- include: lib/waiting.lua
+-- include: lib/finish.lua
 
 local id = ARGV[1]
 local key = JOB .. id
-local f = redis.call('HMGET', key, 's', 'p', 'n')
-if not f[1] then return -1 end
-if f[1] ~= 'failed' and f[1] ~= 'cancelled' then return -2 end
-redis.call('ZREM', P .. f[1], id)
+local stored = redis.call('HMGET', key, 's', 'i')
+local f = standing(stored[1])
+if not f then return -1 end
+if f.state ~= 'failed' and f.state ~= 'cancelled' then return -2 end
+local what = identity(stored[2])
+if redis.call('HEXISTS', META, 'by:' .. f.state) == 1 then
+  redis.call('HINCRBY', META, 'by:' .. f.state, -size_of(key))
+end
+redis.call('ZREM', P .. f.state, id)
 redis.call('ZREM', EXPIRES, id)
-redis.call('HDEL', key, 'fa', 'e', 'c', 'a', 't', 'g', 'pm')
-redis.call('HSET', key, 's', 'waiting')
-to_waiting(id, f[2], next_place(1))
-emit('waiting', id, 'n', f[3])
+redis.call('HDEL', key, 'e', 'g', 'pm')
+f.state, f.a, f.t, f.at, f.flags = 'waiting', '0', '0', '0', '-'
+redis.call('HSET', key, 's', stand(f))
+local mode, _, dedupe_key = string.match(what.dedupe, '^(%S+) (%S+) (.*)$')
+if mode == 'reject' then
+  local holder = redis.call('GET', DEDUPE .. dedupe_key)
+  if not holder or holder == id then redis.call('SET', DEDUPE .. dedupe_key, id) end
+end
+to_waiting(id, what.priority, next_place(1), what.group)
+emit('waiting', id, 'n', what.name)
 if not is_paused() then arm_wake() end
+flush_events()
 return 1

@@ -109,7 +109,9 @@ def test_a_contradiction_says_what_to_change(case: str) -> None:
     [
         lambda: job(timeout_s=None, attempts=1, max_stalls=0, priority=-1000),
         lambda: job(type="a.b_c.d1", handler="a.b.c:d_e", priority=1000),
-        lambda: QueueContract("a.b-c_D1", concurrency=1, limits=QueueLimits(RateLimit(1, 1), 1, 1), retention=Retention(0, 0, 0, 0)),
+        lambda: QueueContract(
+            "a.b-c_D1", concurrency=1, limits=QueueLimits(RateLimit(1, 1), 1, 1), retention=Retention(0, 0, 0, 0)
+        ),
         lambda: ExponentialBackoff(0, 0, 1, 1),
         lambda: FixedBackoff(LONGEST_DELAY_MS),
         family,

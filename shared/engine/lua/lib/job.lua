@@ -1,14 +1,18 @@
--- Names of keys, and the fields of a job's hash.
+-- Names of keys, and how a job is stored.
 --
---   n  name of the job type or actor      d  body: the call            o  options as given, JSON
---   s  state                              p  priority                  ms most stalls allowed (when not the default)
---   ca added at                           da due at (delayed)          sa start of the last attempt
---   fa finished at                        a  attempts made             t  stalls since the last progress
---   l  lease number, the fencing token    w  worker                    rq request that leased it
---   lf lease that was ended last by a retry or a hand-back
---   c  cancel was requested               g  progress, JSON            pm furthest progress so far
---   r  result, JSON                       e  error, JSON               at attempts that ended, JSON lines
---   ck checkpoint (cf: there is one)      k  keep for at most, ms
+-- A job is a hash. Three fields are always there; few and packed ones, since each field and each call costs:
+--   s   how it stands: state, lease number (the fencing token), attempts made, stalls since the last progress, lease that
+--       was ended last by a retry or a hand-back, time (delayed: due; finished: finished), start of the last attempt, worker,
+--       request that leased it, flags (c: cancel was requested, k: there is a checkpoint); parted by a space.
+--       'waiting' alone stands for a job that never ran.
+--   i   what it is, by lines: name, priority, added at, most stalls allowed, keep for at most (ms), group, deduplication
+--       (mode, window, key), flow, options as JSON
+--   d   body: the call
+-- Others as they are needed:
+--   r   result, JSON                       e  error, JSON               at attempts that ended, JSON lines
+--   g   progress, JSON                     pm furthest progress so far  ck checkpoint
+--   D:<id>  on failure: what it waits for  dn how many they are         R:<id> how one of them ended, JSON
+--   fx  by lines: on failure, job that runs after it                    bd delay and run-at for when it waits no more
 --
 -- All times are milliseconds of the server's clock.
 
@@ -23,18 +27,85 @@ local BLOCKED = P .. 'blocked'
 local ACTIVE = P .. 'active'
 local EVENTS = P .. 'events'
 local EXPIRES = P .. 'expires'
+local OUTBOX = P .. 'outbox'
 local WAKE = P .. 'wake'
 
-local EVENTS_KEPT = 10000
+local EVENTS_KEPT = 10000 -- entries; each holds up to EVENTS_TOGETHER
+local EVENTS_TOGETHER = 32
 local ATTEMPTS_KEPT = 20
 
-local function server_ms()
+local function server_us()
   local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
+  return t[1] * 1000000 + t[2]
 end
 
+local function server_ms()
+  return math.floor(server_us() / 1000)
+end
+
+-- A whole number in digits: Lua's own conversion keeps 14 of them only.
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+local STANDING = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
+
+-- How a job stands, as a table; nil for a job that is not there.
+local function standing(s)
+  if not s then return nil end
+  local state, l, a, t, lf, at, sa, w, rq, flags = string.match(s, STANDING)
+  if not state then
+    return {state = s, l = '0', a = '0', t = '0', lf = '0', at = '0', sa = '0', w = '-', rq = '-', flags = '-'}
+  end
+  return {state = state, l = l, a = a, t = t, lf = lf, at = at, sa = sa, w = w, rq = rq, flags = flags}
+end
+
+local function stand(f)
+  return table.concat({f.state, f.l, f.a, f.t, f.lf, f.at, f.sa, f.w, f.rq, f.flags}, ' ')
+end
+
+local function has_flag(flags, flag)
+  return string.find(flags, flag, 1, true) ~= nil
+end
+
+local function with_flag(flags, flag)
+  if has_flag(flags, flag) then return flags end
+  return flags == '-' and flag or flags .. flag
+end
+
+local IDENTITY = '^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$'
+
+-- What a job is, as a table.
+local function identity(i)
+  local name, priority, added, ms, keep, group, dedupe, flow, options = string.match(i, IDENTITY)
+  return {name = name, priority = priority, added = added, ms = ms, keep = keep, group = group, dedupe = dedupe,
+    flow = flow, options = options}
+end
+
+local function name_of(i)
+  return string.match(i, '^[^\n]*')
+end
+
+-- Neither kept by its own rule nor in a group nor with a key nor in a flow: nearly all jobs.
+local function is_plain(i)
+  return string.find(i, '\n\n\n\n\n', 1, true) ~= nil
+end
+
+local events, event_count = {}, 0
+
+-- Events are written together, many an entry: an entry costs more than all that is in it.
+local function flush_events()
+  if event_count > 0 then
+    redis.call('XADD', EVENTS, 'MAXLEN', '~', EVENTS_KEPT, '*', 'b', table.concat(events, '\n', 1, event_count))
+    event_count = 0
+  end
+end
+
+-- To be followed by flush_events before the script ends. No value may hold a tab or a line's end; JSON never does.
 local function emit(event, id, ...)
-  redis.call('XADD', EVENTS, 'MAXLEN', '~', EVENTS_KEPT, '*', 'e', event, 'j', id, ...)
+  event_count = event_count + 1
+  events[event_count] = table.concat({event, id, ...}, '\t')
+  if event_count == EVENTS_TOGETHER then flush_events() end
 end
 
 -- An error for an event: tracebacks stay with the job, or ten thousand events could weigh more than all jobs.
