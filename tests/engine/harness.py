@@ -18,8 +18,9 @@ from shared.contracts.queue import QueueContract, QueueLimits, Retention
 from shared.engine.adding import AddStatus
 from shared.engine.engine import CycleReply, Engine, Finish, FinishStatus, JobRecord, LeasedJob, NewJob, Outcome
 from shared.engine.keys import Keys, new_job_id
-from shared.engine.line import Line
+from shared.engine.loader import Script
 from shared.engine.redis import RedisEngine
+from shared.engine.server import Server
 from shared.engine.states import State
 from tests.servers import ValkeyServer
 
@@ -124,11 +125,16 @@ class RedisRig:
 
     def age(self, job_id: str, by_ms: int) -> None:
         keys, local_id = self.keys_of(job_id)
-        state = State(self.client.hget(keys.job(local_id), "s").decode())  # type: ignore[union-attr]
+        standing, identity = self.client.hmget(keys.job(local_id), "s", "i")  # type: ignore[misc]
+        state = State(standing.decode().partition(" ")[0])
         if state.finished:
             self.set_score(state, job_id, self.now_ms() - by_ms)
-        else:
-            self.client.hincrby(keys.job(local_id), "ca", -by_ms)
+            return
+        name, priority, added, rest = identity.decode().split("\n", 3)
+        aged = "\n".join((name, priority, str(int(added) - by_ms), rest))
+        self.client.hset(keys.job(local_id), "i", aged)
+        if state is State.BLOCKED:
+            self.client.zincrby(keys.state(state), -by_ms, local_id)
 
     def outlive(self, job_id: str) -> None:
         self.set_score("expires", job_id, self.now_ms() - 1)
@@ -160,8 +166,8 @@ class RedisRig:
         return put_back
 
     def dying(self, calls: int) -> RedisEngine:
-        engine = self.another()
-        engine._line = DyingLine(engine._line, calls)  # type: ignore[assignment]
+        engine = RedisEngine(DyingServer(self.client, calls), self.namespace)
+        self._engines.append(engine)
         return engine
 
     def set_score(self, name: str, job_id: str, score: int) -> None:
@@ -171,21 +177,25 @@ class RedisRig:
         assert self.client.zadd(keys.state(name), {local_id: score}, xx=True, ch=True) == 1, f"{job_id} is not {name}"
 
 
-class DyingLine:
-    """A way to the server that ends after so many calls."""
+class DyingServer(Server):
+    """The connections of a process that dies after so many calls."""
 
-    def __init__(self, line: Line, calls: int) -> None:
-        self._line = line
+    def __init__(self, client: redis.Redis, calls: int) -> None:
+        super().__init__(client)
         self._left = calls
 
-    def call(self, *args: Any) -> Any:
+    def run(self, script: Script, key: str, args: tuple[Any, ...]) -> Any:
+        self._count()
+        return super().run(script, key, args)
+
+    def call(self, *command: Any) -> Any:
+        self._count()
+        return super().call(*command)
+
+    def _count(self) -> None:
         if self._left == 0:
             raise Died
         self._left -= 1
-        return self._line.call(*args)
-
-    def close(self) -> None:
-        self._line.close()
 
 
 def make_job(queue: str = "q", **fields: Any) -> NewJob:
