@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -297,7 +298,7 @@ def test_a_flow_is_stored_as_given(engine: Engine) -> None:
 
 def test_jobs_say_what_they_wait_for(engine: Engine) -> None:
     made = added(engine, "ab>c", b="r")
-    assert read(engine, made.ids["a"]).waits_for == ()
+    assert list(read(engine, made.ids["a"]).waits_for) == []
     assert set(read(engine, made.ids["c"]).waits_for) == {made.ids["a"], made.ids["b"]}
     leave(engine, lease(engine)[0])
     assert list(read(engine, made.ids["c"]).waits_for) == [made.ids["b"]]
@@ -505,7 +506,7 @@ def test_a_flow_that_is_added_twice_is_there_once(rig: Rig) -> None:
 
 def test_a_flow_is_there_in_whole_or_not_at_all(rig: Rig) -> None:
     """Whoever adds it dies after each of its calls to the server; another takes the steps that are left."""
-    calls, died = 0, True
+    calls, died, absent = 0, True, 0
     while died:
         made = Made("a>bc", "bc>d", b="r", c="s", d="r")
         try:
@@ -516,8 +517,9 @@ def test_a_flow_is_there_in_whole_or_not_at_all(rig: Rig) -> None:
         other = rig.another()
         settle(other, *QUEUES)
         if other.flow(made.flow.id) is None:
-            assert calls == 0
             assert set(made.states(other).values()) == {None}
+            absent += 1
+            assert absent <= 2, "the plan comes before all else but a look at the server's memory"
         else:
             assert sorted(run(other, made)) == list("abcd"), f"it died after {calls} calls"
         calls += 1
@@ -569,10 +571,11 @@ def test_every_step_may_be_taken_twice(rig: Rig) -> None:
 def test_a_plan_that_is_carried_out_twice_runs_nothing_twice(rig: Rig) -> None:
     """Whoever carried it out first died before striking it off; by then the flow had run and its jobs were deleted."""
     made = Made("a>b", "b>c", b="r")
-    try:
-        rig.dying(1).add_flow(made.flow)
-    except Died:
-        assert rig.engine.flow(made.flow.id) is not None
+    calls = 0
+    while rig.engine.flow(made.flow.id) is None:
+        with suppress(Died):
+            rig.dying(calls).add_flow(made.flow)
+        calls += 1
     put_back = rig.rewinding("q")
     settle(rig.engine, *QUEUES)
     assert sorted(run(rig.engine, made, completed_count=0)) == ["a", "b", "c"]

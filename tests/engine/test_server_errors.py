@@ -215,7 +215,7 @@ def test_a_server_that_refuses_is_not_said_to_be_silent(make_valkey: MakeServer,
     engine = connect(server)
     fill(server)
     with pytest.raises(EngineUnavailable, match="refuses calls now: OutOfMemoryError"):
-        add_one(engine)
+        engine.set_limits("q", {"concurrency": 1})
     server.kill()
     with pytest.raises(EngineUnavailable, match="does not answer"):
         add_one(engine)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from shared.contracts.queue import QueueContract
+from shared.engine import pressure
 from shared.engine.engine import Engine, FinishStatus, LeaseStatus, Outcome
 from shared.engine.flows import Dependency, FlowJob, NewFlow
 from shared.engine.keys import new_job_id
@@ -28,12 +30,18 @@ from tests.engine.harness import (
     take,
     take_one,
 )
-from tests.servers import ValkeyServer
+from tests.servers import PATIENCE_S, ValkeyServer
 
 pytestmark = pytest.mark.needs_server
 
 MakeServer = Callable[..., ValkeyServer]
 BODY = b"x" * 5_000
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at the server's memory at each add: these servers are so small that they fill up between two looks."""
+    monkeypatch.setattr(pressure, "HOLDS_S", 0.0)
 
 
 @pytest.fixture
@@ -112,7 +120,30 @@ def test_with_room_again_jobs_are_taken_again(server: ValkeyServer, engine: Engi
     none = keeping(completed_count=0)
     for _ in range(count // 2):
         cycle(engine, [finish(job) for job in cycle(engine, want=2, queue=none).jobs], queue=none)
-    add(engine, 5)
+    deadline = time.monotonic() + PATIENCE_S
+    while until_refused(engine, server) == 0:
+        assert time.monotonic() < deadline, "it never takes jobs again"
+        time.sleep(0.01)  # what was deleted is given back in the background
+
+
+def test_what_is_known_of_the_memory_is_soon_known_anew(
+    server: ValkeyServer, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pressure, "HOLDS_S", 0.1)
+    for share, refused in ((0.5, False), (0.95, True), (0.5, False)):
+        leave(server, share)
+        deadline = time.monotonic() + PATIENCE_S
+        while is_refused(engine) is not refused:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def is_refused(engine: Engine) -> bool:
+    try:
+        add_one(engine)
+    except EngineOverloaded:
+        return True
+    return False
 
 
 def test_a_server_without_a_bound_takes_everything(server: ValkeyServer, engine: Engine) -> None:
