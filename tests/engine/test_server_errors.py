@@ -299,7 +299,7 @@ def test_a_key_of_another_kind_is_a_mistake_and_not_an_outage(valkey: ValkeyServ
 
 def test_a_value_that_cannot_be_sent_is_a_mistake_and_not_an_outage(valkey: ValkeyServer, connect: MakeEngine) -> None:
     with pytest.raises(redis.DataError):
-        connect(valkey).add("q", [make_job(name=None)])
+        connect(valkey).add("q", [make_job(body=None)])
 
 
 @pytest.mark.parametrize(
