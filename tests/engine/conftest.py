@@ -9,17 +9,25 @@ import pytest
 
 from shared.engine.engine import Engine
 from tests.engine.harness import RedisRig, Rig
+from tests.engine.memory_rig import MemoryRig
 
 
 def redis_rig(request: pytest.FixtureRequest) -> AbstractContextManager[Rig]:
     return closing(RedisRig(request.getfixturevalue("valkey"), request.getfixturevalue("namespace")))
 
 
+def memory_rig(request: pytest.FixtureRequest) -> AbstractContextManager[Rig]:
+    return closing(MemoryRig())
+
+
 #: implementation -> what it is tested with; a further engine is added here and nowhere else
-RIGS: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[Rig]]] = {"redis": redis_rig}
+RIGS: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[Rig]]] = {
+    "redis": redis_rig,
+    "memory": memory_rig,
+}
 
 
-@pytest.fixture(params=[pytest.param("redis", marks=pytest.mark.needs_server)])
+@pytest.fixture(params=[pytest.param("redis", marks=pytest.mark.needs_server), "memory"])
 def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     with RIGS[request.param](request) as made:
         yield made

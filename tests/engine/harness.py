@@ -7,16 +7,21 @@ pass, look at what is stored) is a :class:`Rig`, one for each implementation.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import redis
 
-from shared.contracts.queue import QueueContract, Retention
-from shared.engine.engine import CycleReply, Engine, Finish, FinishStatus, LeasedJob, NewJob, Outcome
+from shared.contracts.queue import QueueContract, QueueLimits, Retention
+from shared.engine.adding import AddStatus
+from shared.engine.engine import CycleReply, Engine, Finish, FinishStatus, JobRecord, LeasedJob, NewJob, Outcome
 from shared.engine.keys import Keys, new_job_id
+from shared.engine.loader import Script
 from shared.engine.redis import RedisEngine
+from shared.engine.server import Server
+from shared.engine.states import State
 from tests.servers import ValkeyServer
 
 QUEUE = QueueContract("q")
@@ -45,7 +50,7 @@ class Rig(Protocol):
         ...
 
     def age(self, job_id: str, by_ms: int) -> None:
-        """Let a finished job have finished that much earlier."""
+        """Let a finished job have finished that much earlier, and any other have been added that much earlier."""
         ...
 
     def outlive(self, job_id: str) -> None:
@@ -63,6 +68,25 @@ class Rig(Protocol):
     def forget_scripts(self) -> None:
         """What a restart of the server does to its cache of scripts."""
         ...
+
+    def pass_time(self, ms: int) -> None:
+        """Let that much time pass on the clock of the server."""
+        ...
+
+    def rewinding(self, queue: str) -> Callable[[], None]:
+        """Remember a queue's outbox; gives what puts it back, as if whoever relays it had died before striking off."""
+        ...
+
+    def dying(self, calls: int) -> Engine:
+        """A process that raises :class:`Died` at its next call to the server after so many.
+
+        An engine that does what the test does with it in one step may give one that lives.
+        """
+        ...
+
+
+class Died(BaseException):
+    """A process of the test is no more."""
 
 
 class RedisRig:
@@ -101,15 +125,25 @@ class RedisRig:
 
     def age(self, job_id: str, by_ms: int) -> None:
         keys, local_id = self.keys_of(job_id)
-        state = self.client.hget(keys.job(local_id), "s").decode()  # type: ignore[union-attr]
-        self.set_score(state, job_id, self.now_ms() - by_ms)
+        standing, identity = cast("list[bytes]", self.client.hmget(keys.job(local_id), "s", "i"))
+        state = State(standing.decode().partition(" ")[0])
+        if state.finished:
+            self.set_score(state, job_id, self.now_ms() - by_ms)
+            return
+        name, priority, added, rest = identity.decode().split("\n", 3)
+        aged = "\n".join((name, priority, str(int(added) - by_ms), rest))
+        self.client.hset(keys.job(local_id), "i", aged)
+        if state is State.BLOCKED:
+            self.client.zincrby(keys.state(state), -by_ms, local_id)
 
     def outlive(self, job_id: str) -> None:
         self.set_score("expires", job_id, self.now_ms() - 1)
 
     def stored(self) -> set[str]:
         found = {key.decode() for key in self.client.scan_iter(f"{{{self.namespace}:*", count=1000)}
-        return {key.partition("}:")[2] for key in found} - {"meta", "events", "wake"}
+        # An empty outbox stays, as it tells the ids of steps to come from those that were.
+        empty = {key for key in found if key.endswith("}:outbox") and not self.client.xlen(key)}
+        return {key.partition("}:")[2] for key in found - empty} - {"meta", "events", "wake"}
 
     def skip_places(self, count: int) -> None:
         self.client.hincrby(Keys(self.namespace, "q").meta, "pos", count)
@@ -117,11 +151,53 @@ class RedisRig:
     def forget_scripts(self) -> None:
         self.client.script_flush()
 
+    def pass_time(self, ms: int) -> None:
+        until = self.now_ms() + ms
+        while self.now_ms() <= until:
+            time.sleep(0.002)
+
+    def rewinding(self, queue: str) -> Callable[[], None]:
+        key = Keys(self.namespace, queue).state("outbox")
+        kept = self.client.dump(key)
+
+        def put_back() -> None:
+            self.client.delete(key)
+            if kept is not None:
+                self.client.restore(key, 0, kept)
+
+        return put_back
+
+    def dying(self, calls: int) -> RedisEngine:
+        engine = RedisEngine(DyingServer(self.client, calls), self.namespace)
+        self._engines.append(engine)
+        return engine
+
     def set_score(self, name: str, job_id: str, score: int) -> None:
         """Move a job within a sorted set, as time would."""
         keys, local_id = self.keys_of(job_id)
         # CH counts changes: a job that is not there, or stands there already, is a mistake of the test
         assert self.client.zadd(keys.state(name), {local_id: score}, xx=True, ch=True) == 1, f"{job_id} is not {name}"
+
+
+class DyingServer(Server):
+    """The connections of a process that dies after so many calls."""
+
+    def __init__(self, client: redis.Redis, calls: int) -> None:
+        super().__init__(client)
+        self._left = calls
+
+    def run(self, script: Script, key: str, args: tuple[Any, ...]) -> Any:
+        self._count()
+        return super().run(script, key, args)
+
+    def call(self, *command: Any) -> Any:
+        self._count()
+        return super().call(*command)
+
+    def _count(self) -> None:
+        if self._left == 0:
+            raise Died
+        self._left -= 1
 
 
 def make_job(queue: str = "q", **fields: Any) -> NewJob:
@@ -132,8 +208,13 @@ def make_job(queue: str = "q", **fields: Any) -> NewJob:
 def add(engine: Engine, count: int = 1, **fields: Any) -> list[str]:
     """Add jobs in one call; gives their ids."""
     jobs = [make_job(**fields) for _ in range(count)]
-    assert engine.add("q", jobs) == [True] * count
+    assert statuses(engine, jobs) == [AddStatus.NEW] * count
     return [job.id for job in jobs]
+
+
+def statuses(engine: Engine, jobs: Sequence[NewJob], queue: str = "q") -> list[AddStatus]:
+    """Add jobs; gives what became of each."""
+    return [added.status for added in engine.add(queue, jobs)]
 
 
 def add_one(engine: Engine, **fields: Any) -> str:
@@ -200,15 +281,37 @@ def keeping(**bounds: int) -> QueueContract:
     return replace(QUEUE, retention=Retention(**bounds))
 
 
+def limited(*, name: str = "q", **limits: Any) -> QueueContract:
+    """A queue with limits, named as in QueueLimits."""
+    return QueueContract(name, limits=QueueLimits(**limits))
+
+
+def read(engine: Engine, job_id: str) -> JobRecord:
+    """Read a job that is there."""
+    record = engine.get(job_id)
+    assert record is not None
+    return record
+
+
 def state_of(engine: Engine, job_id: str) -> str | None:
     record = engine.get(job_id)
     return record.state.value if record else None
 
 
-def is_armed(engine: Engine) -> bool:
+def settle(engine: Engine, *queues: str) -> None:
+    """Relay until no outbox of these queues has anything in it; steps may lead to further ones."""
+    for _ in range(1_000):
+        for queue in queues:
+            engine.relay(queue)
+        if not any(cycle(engine, queue=QueueContract(queue)).outbox for queue in queues):
+            return
+    raise AssertionError(f"the outboxes of {queues} never became empty")
+
+
+def is_armed(engine: Engine, queue: str = "q") -> bool:
     """Whether an idle worker would be woken; takes the wake-up."""
     waiter = engine.waiter("probe")
     try:
-        return waiter.wait(["q"], 0.01) == "q"
+        return waiter.wait([queue], 0.01) == queue
     finally:
         waiter.close()

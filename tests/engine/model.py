@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from shared.engine.adding import Added, AddStatus
 from shared.engine.engine import DEFAULT_MAX_STALLS, Finish, FinishStatus, LeaseStatus, NewJob, Outcome
 from shared.engine.states import FINISHED, State
 
@@ -55,17 +56,18 @@ class Model:
 
     # -- what the engine does, one method each --
 
-    def add(self, jobs: Sequence[NewJob]) -> list[bool]:
-        flags = []
+    def add(self, jobs: Sequence[NewJob]) -> list[Added]:
+        answers = []
         for job in jobs:
-            flags.append(job.id not in self.jobs)
-            if flags[-1]:
+            status = AddStatus.REPEATED if job.id in self.jobs else AddStatus.NEW
+            answers.append(Added(status, job.id))
+            if answers[-1].is_new:
                 most = DEFAULT_MAX_STALLS if job.max_stalls is None else job.max_stalls
                 made = ModelJob(job.id, job.priority, State.DELAYED, most, job.keep_s is not None)
                 self.jobs[job.id] = made
                 if not job.delay_ms:
                     self._wait(made)
-        return flags
+        return answers
 
     def cycle(
         self, finishes: Sequence[Finish], *, want: int, worker: str, request: str, repeat: bool

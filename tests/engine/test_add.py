@@ -7,10 +7,13 @@ import time
 import pytest
 
 from shared.contracts.priority import PRIORITY_MAX, PRIORITY_MIN
+from shared.engine.adding import AddStatus
 from shared.engine.engine import Engine
 from shared.engine.keys import new_job_id
 from shared.engine.states import State
 from tests.engine.harness import Rig, add, add_one, cycle, make_job, state_of, take, take_one
+
+NEW, REPEATED = AddStatus.NEW, AddStatus.REPEATED
 
 
 def test_a_job_is_stored_as_given(engine: Engine) -> None:
@@ -40,18 +43,18 @@ def test_bodies_are_bytes(engine: Engine) -> None:
 
 
 def test_adding_the_same_job_again_does_nothing(engine: Engine) -> None:
-    first, second = make_job(body=b"1"), make_job(body=b"2")
-    assert engine.add("q", [first, second]) == [True, True]
-    assert engine.add("q", [make_job(id=first.id, body=b"other"), make_job()]) == [False, True]
+    first, second, third = make_job(body=b"1"), make_job(body=b"2"), make_job()
+    assert engine.add("q", [first, second]) == [(NEW, first.id), (NEW, second.id)]
+    assert engine.add("q", [make_job(id=first.id, body=b"other"), third]) == [(REPEATED, first.id), (NEW, third.id)]
     assert engine.counts("q").waiting == 3
     assert [job.body for job in take(engine, 2)] == [b"1", b"2"]
-    assert engine.add("q", [first]) == [False], "nor while it runs"
+    assert engine.add("q", [first]) == [(REPEATED, first.id)], "nor while it runs"
     assert engine.counts("q").active == 2
 
 
 def test_a_job_given_twice_in_one_call_is_added_once(engine: Engine) -> None:
     job = make_job()
-    assert engine.add("q", [job, job]) == [True, False]
+    assert engine.add("q", [job, job]) == [(NEW, job.id), (REPEATED, job.id)]
     assert engine.counts("q").waiting == 1
 
 

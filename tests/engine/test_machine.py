@@ -1,4 +1,4 @@
-"""A Hypothesis state machine drives the scripts on a real server against a simple model.
+"""A Hypothesis state machine drives an engine against a simple model: the scripts on a real server, and the memory.
 
 After every step: each job is in exactly one state and in the one sorted set of that state, counts and order agree
 with the model, every change that was told is one of ``states.TRANSITIONS``, nothing is lost and nothing left behind.
@@ -7,7 +7,6 @@ with the model, every change that was told is one of ``states.TRANSITIONS``, not
 from __future__ import annotations
 
 import functools
-import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -23,15 +22,13 @@ from hypothesis.stateful import (
 )
 
 from shared.engine.engine import Finish, LeasedJob, Outcome
-from shared.engine.keys import Keys, new_job_id
-from shared.engine.record import decode_record
+from shared.engine.keys import new_job_id
 from shared.engine.states import FINISHED, TRANSITIONS, State
 from shared.errors import JobNotFound, WrongState
-from tests.engine.harness import ERROR, RedisRig, cycle, is_armed, keeping, make_job
+from tests.engine.harness import ERROR, cycle, is_armed, keeping, make_job
+from tests.engine.insides import Inside, InsideMemory, InsideRedis
 from tests.engine.model import Model, ModelJob
 from tests.servers import ValkeyServer
-
-pytestmark = pytest.mark.needs_server
 
 QUEUE = keeping(completed_count=3, failed_count=4)
 BOUNDS = {State.COMPLETED: 3, State.FAILED: 4, State.CANCELLED: 4}
@@ -67,11 +64,11 @@ finishes = st.lists(
 
 
 class EngineMachine(RuleBasedStateMachine):
-    def __init__(self, server: ValkeyServer) -> None:
+    def __init__(self, make: Callable[[], Inside]) -> None:
         super().__init__()
-        self.rig = RedisRig(server, f"m{secrets.token_hex(6)}")
+        self.inside = make()
+        self.rig = self.inside.rig
         self.engine = self.rig.engine
-        self.keys = Keys(self.rig.namespace, "q")
         self.model = Model()
         #: every lease that was ever given out, held or not
         self.leases: list[LeasedJob] = []
@@ -85,9 +82,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.overslept: set[tuple[str, int]] = set()
 
     def teardown(self) -> None:
-        if keys := list(self.rig.client.scan_iter(f"{{{self.rig.namespace}*", count=1_000)):
-            self.rig.client.delete(*keys)
-        self.rig.close()
+        self.inside.close()
 
     # -- rules --
 
@@ -139,7 +134,7 @@ class EngineMachine(RuleBasedStateMachine):
         if jobs:
             job = jobs[pick % len(jobs)]
             job.due = self.model.next_end()
-            self.rig.set_score(state.value, job.id, job.due)
+            self.inside.set_score(state.value, job.id, job.due)
 
     @rule(pick=picks)
     def outlive(self, pick: int) -> None:
@@ -194,18 +189,11 @@ class EngineMachine(RuleBasedStateMachine):
     @invariant()
     def every_job_is_in_one_place(self) -> None:
         expected = self.model.jobs
-        pipe: Any = self.rig.client.pipeline(transaction=False)
-        for name in (*State, "expires"):
-            pipe.zrange(self.keys.state(name), 0, -1)
-        for job_id in expected:
-            pipe.hgetall(self.keys.job(job_id[-26:]))
-        replies = pipe.execute()
-        sets = {name: [f"q.{local_id.decode()}" for local_id in replies.pop(0)] for name in (*State, "expires")}
+        sets, records = self.inside.look(expected)
         kept = set(sets.pop("expires"))
         found = sorted((job_id, state) for state, ids in sets.items() for job_id in ids)
         assert found == sorted((job.id, job.state.value) for job in expected.values())
-        for job, fields in zip(expected.values(), replies, strict=True):
-            record = decode_record("q", job.id[-26:], {name.decode(): value for name, value in fields.items()})
+        for job, record in zip(expected.values(), records, strict=True):
             seen = (record.state, record.attempt, record.stalls, record.cancel_requested, record.priority)
             assert seen == (job.state, job.attempt, job.stalls, job.cancel_requested, job.priority)
         assert kept == {job.id for job in expected.values() if job.keeps and job.state in FINISHED}
@@ -228,13 +216,13 @@ class EngineMachine(RuleBasedStateMachine):
 
     @invariant()
     def places_grow(self) -> None:
-        places = int(self.rig.client.hget(self.keys.meta, "pos") or 0)
+        places = self.inside.places()
         assert places >= self.places
         self.places = places
 
     @invariant()
     def somebody_is_woken(self) -> None:
-        armed = self.rig.client.llen(self.keys.wake)
+        armed = self.inside.armed()
         assert armed <= 1
         if self.waiting() - self.overslept and not self.model.paused:
             assert armed == 1
@@ -280,9 +268,9 @@ class EngineMachine(RuleBasedStateMachine):
         return Finish(job.id, job.token, outcome, delay_ms, ERROR if outcome is not Outcome.COMPLETE else b"1")
 
 
-def drive(server: ValkeyServer, *, examples: int, steps: int) -> None:
+def drive(make: Callable[[], Inside], *, examples: int, steps: int) -> None:
     run_state_machine_as_test(
-        functools.partial(EngineMachine, server),  # type: ignore[arg-type]  # any factory does
+        functools.partial(EngineMachine, make),  # type: ignore[arg-type]  # any factory does
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
@@ -294,11 +282,24 @@ def drive(server: ValkeyServer, *, examples: int, steps: int) -> None:
 
 
 @pytest.mark.slow
-def test_the_engine_agrees_with_the_model(valkey: ValkeyServer) -> None:
-    drive(valkey, examples=40, steps=30)
+@pytest.mark.needs_server
+def test_the_scripts_agree_with_the_model(valkey: ValkeyServer) -> None:
+    drive(lambda: InsideRedis(valkey), examples=40, steps=30)
+
+
+@pytest.mark.slow
+def test_the_memory_agrees_with_the_model() -> None:
+    drive(InsideMemory, examples=40, steps=30)
+
+
+@pytest.mark.faults
+@pytest.mark.needs_server
+@pytest.mark.timeout(1_800)
+def test_the_scripts_agree_with_the_model_for_long(valkey: ValkeyServer) -> None:
+    drive(lambda: InsideRedis(valkey), examples=400, steps=60)
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(1_800)
-def test_the_engine_agrees_with_the_model_for_long(valkey: ValkeyServer) -> None:
-    drive(valkey, examples=400, steps=60)
+def test_the_memory_agrees_with_the_model_for_long() -> None:
+    drive(InsideMemory, examples=400, steps=60)

@@ -12,6 +12,7 @@ import redis
 
 from shared.contracts.queue import QueueContract
 from shared.engine.engine import Engine, FinishStatus, LeaseStatus
+from shared.engine.flows import FlowJob, NewFlow
 from shared.engine.keys import Keys
 from shared.engine.outages import unavailable
 from shared.engine.redis import RedisEngine
@@ -42,6 +43,18 @@ CALLS: dict[str, Callable[[Engine], Any]] = {
     "retry": lambda engine: engine.retry(JOB),
     "promote": lambda engine: engine.promote(JOB),
     "remove": lambda engine: engine.remove(JOB),
+    "reprioritise": lambda engine: engine.reprioritise(JOB, 1),
+    "drain": lambda engine: engine.drain("q"),
+    "clean": lambda engine: engine.clean("q", State.COMPLETED),
+    "obliterate": lambda engine: engine.obliterate("q"),
+    "set_limits": lambda engine: engine.set_limits("q", {"concurrency": 1}),
+    "limits": lambda engine: engine.limits("q"),
+    "add_flow": lambda engine: engine.add_flow(NewFlow(JOB, [FlowJob(make_job())])),
+    "relay": lambda engine: engine.relay("q"),
+    "flow": lambda engine: engine.flow(JOB),
+    "cancel_flow": lambda engine: engine.cancel_flow(JOB),
+    "retry_flow": lambda engine: engine.retry_flow(JOB),
+    "results": lambda engine: engine.results(JOB),
     "pause": lambda engine: engine.pause("q"),
     "resume": lambda engine: engine.resume("q"),
     "get": lambda engine: engine.get(JOB),
@@ -202,7 +215,7 @@ def test_a_server_that_refuses_is_not_said_to_be_silent(make_valkey: MakeServer,
     engine = connect(server)
     fill(server)
     with pytest.raises(EngineUnavailable, match="refuses calls now: OutOfMemoryError"):
-        add_one(engine)
+        engine.set_limits("q", {"concurrency": 1})
     server.kill()
     with pytest.raises(EngineUnavailable, match="does not answer"):
         add_one(engine)
@@ -286,7 +299,7 @@ def test_a_key_of_another_kind_is_a_mistake_and_not_an_outage(valkey: ValkeyServ
 
 def test_a_value_that_cannot_be_sent_is_a_mistake_and_not_an_outage(valkey: ValkeyServer, connect: MakeEngine) -> None:
     with pytest.raises(redis.DataError):
-        connect(valkey).add("q", [make_job(name=None)])
+        connect(valkey).add("q", [make_job(body=None)])
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from shared.contracts import (
     QueueContract,
 )
 from shared.contracts.options import describe_backoff, effective_backoff, effective_options
+from shared.engine.adding import Added, AddStatus
 from shared.engine.engine import DEFAULT_MAX_STALLS, Engine, NewJob
 from shared.engine.keys import new_job_id
 from shared.engine.record import decode_payload
@@ -55,9 +56,9 @@ class Door:
     def __init__(self) -> None:
         self.added: list[tuple[str, NewJob]] = []
 
-    def add(self, queue: str, jobs: Sequence[NewJob]) -> list[bool]:
+    def add(self, queue: str, jobs: Sequence[NewJob]) -> list[Added]:
         self.added += [(queue, job) for job in jobs]
-        return [True] * len(jobs)
+        return [Added(AddStatus.NEW, job.id) for job in jobs]
 
 
 def added(options: dict[str, Any] | None = None, contract: JobContract = CONTRACT) -> NewJob:
