@@ -6,10 +6,11 @@ Serves the family named by ``WORKER_FAMILY``, or all of them.
 from __future__ import annotations
 
 import dramatiq
-from dramatiq.middleware import AsyncIO, Middleware, ShutdownNotifications
+from dramatiq.middleware import Middleware, ShutdownNotifications
 from structlog.stdlib import get_logger
 
 from services.workers.bind import bind_family
+from services.workers.event_loop import DaemonAsyncIO
 from services.workers.health.middleware import Health
 from services.workers.orphan import StopWithoutMaster
 from shared.broker.broker import JobBroker
@@ -27,7 +28,7 @@ def middleware(engine: RedisEngine) -> list[Middleware]:
         # the outcome: last of all to act after a run, so that it sees what the others did
         Jobs(engine),
         # the event loop that async handlers run on
-        AsyncIO(),
+        DaemonAsyncIO(),
         # a worker that is told to stop may interrupt jobs that asked for it
         ShutdownNotifications(),
         # nearest to the run, so that its clock covers nothing else
