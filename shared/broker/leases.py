@@ -15,12 +15,14 @@ from shared.errors import EngineUnavailable
 
 log = get_logger(__name__)
 
+#: longest rest of the thread, seconds: scripts take a longer silence of every worker for an outage (lib/reap.lua)
+LONGEST_REST_S = 10.0
 #: leases renewed by one call
 RENEW_BATCH = 500
 
 
 class LeaseThread(threading.Thread):
-    """Renews every third of a lease, and takes jobs from dead workers.
+    """Renews every third of a lease and at least every ten seconds, and takes jobs from dead workers.
 
     Args:
         engine: the queue server.
@@ -51,7 +53,7 @@ class LeaseThread(threading.Thread):
 
     def run(self) -> None:
         """Renew until :meth:`stop`."""
-        interval_s = self._lease_ms / 3000
+        interval_s = min(self._lease_ms / 3000, LONGEST_REST_S)
         wait_s = interval_s
         while not self._stopping.wait(wait_s):
             wait_s = interval_s

@@ -4,8 +4,31 @@
 -- between is failed with that reason (a "poison" job), or it would kill workers for ever.
 
 local REAP = 100
+-- A worker that reaches the server calls here more often, milliseconds: each 5 s when idle, each 10 s when busy.
+local OUTAGE = 15000
+-- How soon after an outage a worker that lives has called, milliseconds: the patience for a reply, and a margin.
+local GRACE = 6000
+
+-- When nobody called for long, it was the server that was away, and not every worker that died. Their leases have run
+-- out all the same, and whoever comes first would take the jobs that the others run, at each outage anew.
+local function forgive_outage(now)
+  local seen = redis.call('HGET', META, 'seen')
+  local silence = seen and now - tonumber(seen)
+  if silence and silence < 1000 then return end
+  if silence and silence > OUTAGE then
+    local late = redis.call('ZRANGEBYSCORE', ACTIVE, '-inf', now + GRACE)
+    for i = 1, #late do
+      redis.call('ZREM', ACTIVE, late[i])
+      redis.call('ZADD', ACTIVE, now + GRACE, late[i])
+    end
+  end
+  -- Removed first: a server that is out of memory refuses a script whose first write could need some.
+  redis.call('HDEL', META, 'seen')
+  redis.call('HSET', META, 'seen', now)
+end
 
 local function reap(now, default_max_stalls)
+  forgive_outage(now)
   local ids = redis.call('ZRANGEBYSCORE', ACTIVE, '-inf', now, 'LIMIT', 0, REAP)
   for i = 1, #ids do
     local id = ids[i]
