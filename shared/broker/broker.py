@@ -30,6 +30,7 @@ from shared.broker.channel import STOP_GRACE_S, Channel
 from shared.broker.consumer import JobConsumer
 from shared.broker.leases import LeaseThread
 from shared.broker.message import JobMessage, encode_error, encode_message
+from shared.broker.outage_log import OutageLog
 from shared.broker.slots import Slots
 from shared.broker.waker import WakeThread
 from shared.broker.work_queue import WorkQueue
@@ -79,6 +80,7 @@ class JobBroker(dramatiq.Broker):
         self.worker_name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self.lease_ms = int(lease_s * 1000)
         self._contracts = dict(queues or {})
+        self._outages = OutageLog()
         self._running = _Running()
         self._slots: Slots | None = None
         self._worker: dramatiq.Worker | None = None
@@ -198,6 +200,7 @@ class JobBroker(dramatiq.Broker):
                 lease_ms=self.lease_ms,
                 on_listen=self._listen,
                 on_stuck=self._hand_back_unstarted,
+                outages=self._outages,
             )
             if self._draining:
                 # Dramatiq's consumers begin on threads of their own, perhaps after the order to stop.
@@ -257,6 +260,28 @@ class JobBroker(dramatiq.Broker):
         """The job that the calling worker thread runs."""
         return self._running.message
 
+    # -- what a look at the process's health needs --
+
+    @property
+    def channels(self) -> list[Channel]:
+        """The queues that are consumed."""
+        return list(self._channels.values())
+
+    @property
+    def lease_thread(self) -> LeaseThread | None:
+        """The thread that keeps leases, once there is a worker."""
+        return self._leases
+
+    @property
+    def wake_thread(self) -> WakeThread | None:
+        """The thread that waits for work on idle queues, once there is a worker."""
+        return self._waker
+
+    @property
+    def idle_threads(self) -> int:
+        """Worker threads that wait for a job. Asked of the threads and not of the slots, which a fault may hold."""
+        return cast("WorkQueue[Any]", self._worker.work_queue).sleepers if self._worker is not None else 0
+
     # -- the worker's life --
 
     def boot(self, worker: dramatiq.Worker) -> None:
@@ -269,7 +294,11 @@ class JobBroker(dramatiq.Broker):
         self._stop_by = float("inf")
         self._channels.clear()
         self._leases = LeaseThread(
-            self.engine, lambda: list(self._channels.values()), lease_ms=self.lease_ms, notice=self._notice
+            self.engine,
+            lambda: list(self._channels.values()),
+            lease_ms=self.lease_ms,
+            notice=self._notice,
+            outages=self._outages,
         )
         self._waker = WakeThread(self.engine, self.worker_name, lambda: dict(self._channels))
         self._leases.start()

@@ -18,6 +18,7 @@ from queue import Empty, SimpleQueue
 
 from structlog.stdlib import get_logger
 
+from shared.broker.outage_log import OutageLog
 from shared.broker.slots import Slots
 from shared.contracts.queue import QueueContract
 from shared.engine.engine import CycleReply, Engine, Finish, FinishStatus, LeasedJob, Outcome
@@ -37,6 +38,13 @@ COMMIT_BATCH = 256
 STUCK_S = 0.05
 #: a worker thread that waits longer than this for its commit looks whether anybody commits at all
 COMMIT_PATIENCE_S = 0.5
+
+
+#: finishes that changed nothing: what is logged, and why in words
+_LOST = {
+    FinishStatus.STALE: ("lease_lost", "the lease ran out before the run ended; another worker has the job or had it"),
+    FinishStatus.GONE: ("job_gone", "the queue server has no such job any more: it was removed, or the data was lost"),
+}
 
 
 class _Pending:
@@ -64,6 +72,7 @@ class Channel:
         lease_ms: length of a lease, milliseconds.
         on_listen: called when the queue was seen empty with threads to spare, so that somebody waits for its wake-up.
         on_stuck: called when jobs that were fetched ahead wait behind long ones; hands them back.
+        outages: told when the server does not answer.
     """
 
     def __init__(
@@ -76,10 +85,14 @@ class Channel:
         lease_ms: int,
         on_listen: Callable[[], None],
         on_stuck: Callable[[], None] = lambda: None,
+        outages: OutageLog | None = None,
     ) -> None:
         self.contract = contract
         #: whether somebody should wait on the wake level for us
         self.listening = False
+        #: when jobs were fetched last, monotonic seconds
+        self.fetched_at = 0.0
+        self._outages = outages or OutageLog()
         self._engine = engine
         self._worker = worker
         self._slots = slots
@@ -156,6 +169,11 @@ class Channel:
         """Give the leases that this process holds, as (job id, token)."""
         with self._mutex:
             return [(job.id, job.token) for job in self._held.values()]
+
+    @property
+    def limited(self) -> bool:
+        """Whether a limit of the queue, and not a want of threads, keeps this process from fetching."""
+        return len(self._held) >= self.contract.concurrency
 
     def release(self, jobs: Sequence[LeasedJob]) -> None:
         """Hand jobs back that were not started; they go to the head of the queue and no attempt is counted."""
@@ -247,6 +265,8 @@ class Channel:
     def _took(self, reply: CycleReply, want: int) -> list[LeasedJob]:
         unused = want - len(reply.jobs)
         self._moved()
+        if reply.jobs:
+            self.fetched_at = self._moved_at
         if want:
             self._look = unused == 0
         if unused:
@@ -316,8 +336,9 @@ class Channel:
                     self._held[job.id] = job
             for pending, status in zip(batch, reply.finishes if reply else (), strict=False):
                 pending.status = status
-                if status in (FinishStatus.STALE, FinishStatus.GONE):
-                    log.warning("lease_lost", job_id=pending.finish.job_id, outcome=str(pending.finish.outcome))
+                if status in _LOST:
+                    event, reason = _LOST[status]
+                    log.warning(event, job_id=pending.finish.job_id, outcome=str(pending.finish.outcome), reason=reason)
             return reply
         finally:
             # Whatever happened, no thread may wait for ever.
@@ -337,29 +358,35 @@ class Channel:
             del self._held[job_id]
 
     def _call(self, request: str, finishes: Sequence[Finish], want: int) -> CycleReply | None:
+        repeat = answered = False
+        # This call and no other: one that is refused for what it carries would else begin and end an outage each time.
+        caller = (self.contract.name, request)
         wait_s = FIRST_RETRY_S
-        repeat = False
-        while True:
-            try:
-                reply = self._engine.cycle(
-                    self.contract,
-                    worker=self._worker,
-                    request=request,
-                    repeat=repeat,
-                    want=want,
-                    lease_ms=self._lease_ms,
-                    finishes=finishes,
-                )
-            except EngineUnavailable as error:
-                if time.monotonic() > self._stop_by:
-                    log.warning("stopped_uncommitted", queue=self.contract.name, jobs=len(finishes), error=error.detail)
-                    return None
-                if not repeat:
-                    log.warning("queue_unavailable", queue=self.contract.name, error=error.detail)
-                repeat = True
-                time.sleep(wait_s)
-                wait_s = min(LAST_RETRY_S, wait_s * 2)
-            else:
-                if repeat:
-                    log.info("queue_available_again", queue=self.contract.name)
-                return reply
+        try:
+            while True:
+                try:
+                    reply = self._engine.cycle(
+                        self.contract,
+                        worker=self._worker,
+                        request=request,
+                        repeat=repeat,
+                        want=want,
+                        lease_ms=self._lease_ms,
+                        finishes=finishes,
+                    )
+                except EngineUnavailable as error:
+                    if time.monotonic() > self._stop_by:
+                        log.warning(
+                            "stopped_uncommitted", queue=self.contract.name, jobs=len(finishes), error=error.detail
+                        )
+                        return None
+                    repeat = True
+                    self._outages.failed(caller, error)
+                    time.sleep(wait_s)
+                    wait_s = min(LAST_RETRY_S, wait_s * 2)
+                else:
+                    answered = True
+                    return reply
+        finally:
+            if repeat:
+                self._outages.ended(caller, answered=answered)
