@@ -72,6 +72,7 @@ class Channel:
         lease_ms: length of a lease, milliseconds.
         on_listen: called when the queue was seen empty with threads to spare, so that somebody waits for its wake-up.
         on_stuck: called when jobs that were fetched ahead wait behind long ones; hands them back.
+        on_steps: called with the queue's name when steps for other queues wait to be taken.
         outages: told when the server does not answer.
     """
 
@@ -85,6 +86,7 @@ class Channel:
         lease_ms: int,
         on_listen: Callable[[], None],
         on_stuck: Callable[[], None] = lambda: None,
+        on_steps: Callable[[str], None] = lambda _: None,
         outages: OutageLog | None = None,
     ) -> None:
         self.contract = contract
@@ -99,6 +101,7 @@ class Channel:
         self._lease_ms = lease_ms
         self._on_listen = on_listen
         self._on_stuck = on_stuck
+        self._on_steps = on_steps
         #: finishes to commit; None is a nudge to look again
         self._inbox: SimpleQueue[_Pending | None] = SimpleQueue()
         self._mutex = threading.Lock()
@@ -114,6 +117,7 @@ class Channel:
         #: when a run ended or jobs came, monotonic seconds
         self._moved_at = 0.0
         self._draining = False
+        self._limited = False
         self._stop_by = float("inf")
         self._consumer_thread = 0
 
@@ -137,12 +141,6 @@ class Channel:
             # Dramatiq pauses its consumers, and rests for seconds after an error: then nobody gathers.
             self._commit_gathered()
         return pending.status
-
-    def abandon(self, job: LeasedJob) -> None:
-        """Leave a run that cannot be committed to the reaper: its lease is renewed no more, and its thread is free."""
-        with self._mutex:
-            self._let_go(job.id, job.token)
-        self._slots.exchange(self, returned=1, wanted=0)
 
     # -- called by other threads of the process --
 
@@ -173,7 +171,7 @@ class Channel:
     @property
     def limited(self) -> bool:
         """Whether a limit of the queue, and not a want of threads, keeps this process from fetching."""
-        return len(self._held) >= self.contract.concurrency
+        return self._limited or len(self._held) >= self.contract.concurrency
 
     def release(self, jobs: Sequence[LeasedJob]) -> None:
         """Hand jobs back that were not started; they go to the head of the queue and no attempt is counted."""
@@ -265,6 +263,7 @@ class Channel:
     def _took(self, reply: CycleReply, want: int) -> list[LeasedJob]:
         unused = want - len(reply.jobs)
         self._moved()
+        self._limited = reply.limited
         if reply.jobs:
             self.fetched_at = self._moved_at
         if want:
@@ -334,6 +333,8 @@ class Channel:
             with self._mutex:
                 for job in reply.jobs if reply else ():
                     self._held[job.id] = job
+            if reply is not None and reply.outbox:
+                self._on_steps(self.contract.name)
             for pending, status in zip(batch, reply.finishes if reply else (), strict=False):
                 pending.status = status
                 if status in _LOST:

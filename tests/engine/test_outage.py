@@ -9,6 +9,9 @@ from shared.engine.keys import Keys
 from shared.engine.states import State
 from tests.engine.harness import RedisRig, Rig, add, cycle, state_of, take
 
+#: of the engine with a server that others may fail to reach
+pytestmark = [pytest.mark.parametrize("rig", [pytest.param("redis", marks=pytest.mark.needs_server)], indirect=True)]
+
 
 def silent_for(rig: Rig, seconds: float) -> None:
     """Let it be so long ago that any worker called."""
