@@ -16,6 +16,9 @@ from rich.console import Console
 from bench import contest, imports, queues, report
 from bench.peer import PEERS
 
+#: what --quick divides the numbers of jobs by
+QUICK = 10
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write; gives 1 when a measurement failed."""
@@ -31,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         results["queues"] = queues.run(options.rounds)
         console.print(report.queues_table(results["queues"]))
     if options.only in (None, "peers"):
-        outcome = contest.run(options.rounds, options.peer, console)
+        outcome = contest.run(options.rounds, options.peer, console, QUICK if options.quick else 1)
         results["peers"], failures = outcome.as_json(), outcome.failures
         for table in (report.promises_table(outcome), *report.measurement_tables(outcome)):
             console.print(table)
@@ -48,6 +51,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, default=Path("bench-results.json"), help="where the figures go")
     parser.add_argument("--rounds", type=int, default=queues.ROUNDS, help="the median of so many is taken")
     parser.add_argument("--only", choices=["queues", "peers", "imports"], help="measure just this part")
+    parser.add_argument("--quick", action="store_true", help="peers: a tenth of the jobs, to see that all of them run")
     names = [peer.name for peer in PEERS]
     parser.add_argument("--peer", nargs="+", choices=names, metavar="NAME", help=f"just these: {', '.join(names)}")
     return parser.parse_args(arguments)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import redis
 from rich.console import Console
 from rich.progress import Progress
 
@@ -54,13 +56,16 @@ class Contest:
         peers: who takes part.
         url: the server.
         console: where failures are told.
+        fewer: all numbers of jobs are divided by this.
     """
 
-    def __init__(self, peers: Iterable[Peer], url: str, console: Console) -> None:
+    def __init__(self, peers: Iterable[Peer], url: str, console: Console, fewer: int = 1) -> None:
+        self._fewer = fewer
         self._peers = list(peers)
         self._url = url
         self._console = console
         self._meter = Meter(url)
+        self._client = redis.Redis.from_url(url)
         self._whole: dict[str, tuple[Crew, ...]] = {}
         self.samples = Samples()
         self.failures: list[str] = []
@@ -125,7 +130,7 @@ class Contest:
             for way in peer.sends:
                 measurement, jobs = (ENQUEUE, ENQUEUE_JOBS) if way == "enqueue" else (BULK, BULK_JOBS)
                 # Those whose calls are slow take a while even with fewer.
-                jobs = jobs if peer.jobs > FEW or way == "enqueue" else jobs // 2
+                jobs = (jobs if peer.jobs > FEW or way == "enqueue" else jobs // 2) // self._fewer
                 steps.append(
                     Step(measurement, peer, way, lambda peer=peer, way=way, jobs=jobs: self._send(peer, way, jobs))  # type: ignore[misc]
                 )
@@ -148,8 +153,10 @@ class Contest:
     # -- how each is measured --
 
     def _drain(self, peer: Peer, crew: Crew) -> dict[str, float]:
-        jobs = peer.jobs // crew.fewer * (2 if crew.processes > 1 else 1)
+        jobs = peer.jobs // crew.fewer // self._fewer * (2 if crew.processes > 1 else 1)
         child(peer, peer.sends[-1], self._url, jobs)
+        if (backlog := peer.backlog(self._client)) != jobs:
+            raise PeerFailed(f"{peer.name}: {jobs} jobs wait, and {backlog} are found: keys have other names now")
         with Workers(peer, crew, self._url) as workers:
             workers.expect(jobs)
             # All are up by now, and what is measured begins when they are warm.
@@ -160,7 +167,7 @@ class Contest:
             seconds = time.monotonic() - began
             cpu_s, server_s = workers.cpu_s() - cpu_s, self._meter.cpu_s()
         jobs -= warm
-        if jobs < peer.jobs // crew.fewer // 4:
+        if jobs < peer.jobs // crew.fewer // self._fewer // 4:
             raise PeerFailed(f"{peer.name}, {crew.setup}: only {jobs} jobs were left when all workers were ready")
         return {
             "jobs_per_s": jobs / seconds,
@@ -170,7 +177,7 @@ class Contest:
 
     def _latency(self, peer: Peer) -> dict[str, float]:
         with Workers(peer, peer.crews[0], self._url) as workers:
-            workers.send("latency", LATENCY_JOBS + LATENCY_WARM_UP_JOBS)
+            workers.send("latency", LATENCY_JOBS // self._fewer + LATENCY_WARM_UP_JOBS)
             workers.wait_until_drained()
             waits = workers.waits_ms()[LATENCY_WARM_UP_JOBS:]
         return {"p50_ms": percentile(waits, 0.5), "p99_ms": percentile(waits, 0.99)}
@@ -180,14 +187,14 @@ class Contest:
         return {**figures, "server_cpu_us_per_job": self._meter.cpu_s() / jobs * 1e6}
 
     def _waiting(self, peer: Peer) -> dict[str, float]:
-        jobs = memory_jobs(peer)
+        jobs = memory_jobs(peer) // self._fewer
         before = self._meter.memory_bytes()
         child(peer, peer.sends[-1], self._url, jobs)
         return {"bytes_per_job": (self._meter.memory_bytes() - before) / jobs}
 
     def _kept(self, peer: Peer) -> dict[str, float]:
         assert peer.kept_by is not None
-        jobs = memory_jobs(peer)
+        jobs = memory_jobs(peer) // self._fewer
         before = self._meter.memory_bytes()
         with Workers(peer, replace(peer.crews[0], action="work-keep"), self._url) as workers:
             workers.send(peer.kept_by, jobs)
@@ -208,8 +215,9 @@ def choose(names: list[str] | None, console: Console) -> list[Peer]:
         if _is_there(peer.environment):
             there.append(peer)
         else:
-            needs = "npm" if peer.name == "bullmq" else "its environment"
-            console.print(f"going on without {peer.name}: {needs} is missing here; `make bench` installs the peers")
+            npm_is_missing = peer.name == "bullmq" and shutil.which("npm") is None
+            why = "npm is missing" if npm_is_missing else "it is not installed; `make bench` does that"
+            console.print(f"going on without {peer.name}: {why}")
     return there
 
 
@@ -235,11 +243,11 @@ class Outcome:
         }
 
 
-def run(rounds: int, names: list[str] | None, console: Console) -> Outcome:
-    """Measure the peers on a server of their own."""
+def run(rounds: int, names: list[str] | None, console: Console, fewer: int = 1) -> Outcome:
+    """Measure the peers on a server of their own; ``fewer`` divides all numbers of jobs."""
     peers = choose(names, console)
     with queue_server() as url, Progress(console=console) as progress:
-        contest = Contest(peers, url, console)
+        contest = Contest(peers, url, console, fewer)
         contest.run(rounds, progress)
         versions = {peer.name: str(child(replace(peer, suffix=""), "version", url, 0)["version"]) for peer in peers}
     measurements = {

@@ -185,6 +185,7 @@ PEERS = (
             delivery="after the run; a dead worker's job fails, or is retried if asked",
             settings="SimpleWorker: no fork for each job",
         ),
+        whole=(Crew("2 processes × SimpleWorker", 1, processes=2),),
         sends=("enqueue", "bulk"),
         kept_by="bulk-keep",
     ),

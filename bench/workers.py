@@ -24,7 +24,7 @@ from bench.peer import ROOT, Crew, Peer
 from bench.peers import runs
 
 #: longest wait for anything a peer does
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 #: between two looks at whether a queue has drained
 LOOK_S = 0.005
 
