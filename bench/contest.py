@@ -27,6 +27,7 @@ LATENCY_WARM_UP_JOBS = 25
 ENQUEUE_JOBS = 2_000
 BULK_JOBS = 10_000
 #: jobs of a memory measurement; peers of which a drain has few jobs get fewer
+MEMORY_WARM_UP_JOBS = 100
 MEMORY_JOBS, FEWER_MEMORY_JOBS, FEW = 20_000, 5_000, 2_000
 
 DRAIN, WHOLE, LATENCY = "drain, one worker process", "drain, two worker processes", "enqueue to start, idle, 50/s"
@@ -188,18 +189,25 @@ class Contest:
 
     def _waiting(self, peer: Peer) -> dict[str, float]:
         jobs = memory_jobs(peer) // self._fewer
-        before = self._meter.memory_bytes()
-        child(peer, peer.sends[-1], self._url, jobs)
-        return {"bytes_per_job": (self._meter.memory_bytes() - before) / jobs}
+        # A server of its own: nothing is left there of what was measured before. The first jobs bring the scripts.
+        with queue_server() as url:
+            meter = Meter(url)
+            child(peer, peer.sends[-1], url, MEMORY_WARM_UP_JOBS)
+            before = meter.memory_bytes()
+            child(peer, peer.sends[-1], url, jobs)
+            return {"bytes_per_job": (meter.memory_bytes() - before) / jobs}
 
     def _kept(self, peer: Peer) -> dict[str, float]:
         assert peer.kept_by is not None
         jobs = memory_jobs(peer) // self._fewer
-        before = self._meter.memory_bytes()
-        with Workers(peer, replace(peer.crews[0], action="work-keep"), self._url) as workers:
+        with queue_server() as url, Workers(peer, replace(peer.crews[0], action="work-keep"), url) as workers:
+            meter = Meter(url)
+            workers.send(peer.kept_by, MEMORY_WARM_UP_JOBS)
+            workers.wait_until_drained()
+            before = meter.memory_bytes()
             workers.send(peer.kept_by, jobs)
             workers.wait_until_drained()
-            return {"bytes_per_job": (self._meter.memory_bytes() - before) / jobs}
+            return {"bytes_per_job": (meter.memory_bytes() - before) / jobs}
 
 
 def memory_jobs(peer: Peer) -> int:
