@@ -32,7 +32,7 @@ from shared.broker.leases import LeaseThread
 from shared.broker.message import JobMessage, encode_error, encode_message
 from shared.broker.outage_log import OutageLog
 from shared.broker.relay import RelayThread
-from shared.broker.slots import Slots
+from shared.broker.slots import UNBOUNDED, Slots
 from shared.broker.waker import WakeThread
 from shared.broker.work_queue import WorkQueue
 from shared.contracts.priority import PRIORITY_MAX, PRIORITY_MIN
@@ -46,8 +46,6 @@ from shared.errors import EngineUnavailable, JobNotFound, WrongState
 
 log = get_logger(__name__)
 
-#: jobs of a plain Dramatiq queue that a process runs at once: as many as it has threads
-UNBOUNDED = 1_000_000
 #: tries of an enqueue before the caller is told; repeats are safe, since they carry the same job id
 ENQUEUE_TRIES = 3
 

@@ -19,7 +19,7 @@ from queue import Empty, SimpleQueue
 from structlog.stdlib import get_logger
 
 from shared.broker.outage_log import OutageLog
-from shared.broker.slots import Slots
+from shared.broker.slots import UNBOUNDED, Slots
 from shared.contracts.queue import QueueContract
 from shared.engine.engine import CycleReply, Engine, Finish, FinishStatus, LeasedJob, Outcome
 from shared.errors import EngineUnavailable
@@ -99,6 +99,8 @@ class Channel:
         self._worker = worker
         self._slots = slots
         self._lease_ms = lease_ms
+        #: jobs held at most; where the threads bound what runs at once, more may be held than run
+        self._most = contract.concurrency if contract.concurrency < slots.total else UNBOUNDED
         self._on_listen = on_listen
         self._on_stuck = on_stuck
         self._on_steps = on_steps
@@ -171,7 +173,7 @@ class Channel:
     @property
     def limited(self) -> bool:
         """Whether a limit of the queue, and not a want of threads, keeps this process from fetching."""
-        return self._limited or len(self._held) >= self.contract.concurrency
+        return self._limited or len(self._held) >= self._most
 
     def release(self, jobs: Sequence[LeasedJob]) -> None:
         """Hand jobs back that were not started; they go to the head of the queue and no attempt is counted."""
@@ -239,7 +241,7 @@ class Channel:
 
     def _claim(self, *, returned: int, granted: int = 0) -> int:
         # Those whose finish is at hand still count as held.
-        room = 0 if self._draining else self.contract.concurrency - len(self._held) + returned - granted
+        room = 0 if self._draining else self._most - len(self._held) + returned - granted
         return self._slots.exchange(self, returned=returned, wanted=max(0, room))
 
     def _gather(self, timeout_s: float) -> list[_Pending]:

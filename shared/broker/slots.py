@@ -16,6 +16,8 @@ import time
 from collections import deque
 from typing import Protocol
 
+#: more jobs at once than any process runs: of a plain Dramatiq queue, as many as there are threads
+UNBOUNDED = 1_000_000
 #: jobs that take less on average, seconds, are worth looking ahead for
 SHORT_S = 0.002
 #: a job that was fetched ahead waits for about so long, seconds
@@ -43,7 +45,7 @@ class Slots:
 
     def __init__(self, total: int) -> None:
         self._mutex = threading.Lock()
-        self._total = total
+        self.total = total
         self._free = total
         # Not short until proven: a process begins without looking ahead.
         self._mean_run_s = SHORT_S * 5
@@ -60,7 +62,7 @@ class Slots:
     def ahead(self) -> int:
         """Jobs that may be fetched beyond the threads."""
         mean_s = max(self._mean_run_s, 1e-6)
-        return min(AHEAD_MOST, int(self._total * AHEAD_S / mean_s)) if mean_s < SHORT_S else 0
+        return min(AHEAD_MOST, int(self.total * AHEAD_S / mean_s)) if mean_s < SHORT_S else 0
 
     @property
     def overcommitted(self) -> bool:
@@ -110,7 +112,7 @@ class Slots:
         idle, ahead = max(0, self._free), self.ahead
         if not ahead:
             return idle
-        share = (self._total + ahead) // len(self._hungry | {claimant}) - self._held.get(claimant, 0)
+        share = (self.total + ahead) // len(self._hungry | {claimant}) - self._held.get(claimant, 0)
         return max(idle, min(self._free + ahead, share))
 
     def _serve_waiting(self, claimant: Claimant | None) -> None:
