@@ -11,7 +11,7 @@ from typing import Any
 from dramatiq.asyncio import get_event_loop_thread
 from structlog.stdlib import get_logger
 
-from services.workers.isolation import run_isolated
+from services.workers.isolation.parent import run_isolated
 from shared.broker.run import ORDERS, Run
 from shared.contracts import JobContract, validate_payload
 from shared.errors import ContractError, RunStopped

@@ -66,16 +66,21 @@ class Run:
 
     # -- called by the thread of the run --
 
-    def begin(self, deliver: Callable[[type[RunStopped]], None] | None = None) -> None:
+    def begin(self, deliver: Callable[[type[RunStopped]], None] | None = None, *, head_start_s: float = 0) -> None:
         """Start the clock of the calling thread's run.
 
         Args:
             deliver: how the run is told to stop, called by another thread; None raises an exception in this one.
+            head_start_s: how long getting ready may take, until :meth:`restart_clock`.
         """
         self._thread_id = threading.get_ident()
         self._deliver = deliver
-        self._deadline = time.monotonic() + self._limit_s
+        self._deadline = time.monotonic() + self._limit_s + head_start_s
         self._enlist(self)
+
+    def restart_clock(self) -> None:
+        """Count the time from now on: the handler begins."""
+        self._deadline = time.monotonic() + self._limit_s
 
     def end(self) -> None:
         """End the run: once this has returned or raised with the lock, nothing interrupts the thread any more."""

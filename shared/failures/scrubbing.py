@@ -31,7 +31,7 @@ _TABLE: tuple[tuple[re.Pattern[str], str], ...] = (
     (
         re.compile(
             r"(authorization['\"]?\s{0,3}[:=,]\s{0,3}(?:b(?=['\"]))?['\"]?(?:(?:bearer|basic|token|digest|apikey)\s{1,3})?)"
-            r"(?!\[redacted\])[^\s'\",}\]]+",
+            r"(?!\[redacted\]|(?:bearer|basic|token|digest|apikey)\s)[^\s'\",}\]]+",
             re.IGNORECASE,
         ),
         rf"\1{REDACTED}",

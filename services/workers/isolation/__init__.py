@@ -1,5 +1,4 @@
-"""Handlers with ``isolation="process"``: each run in a process of its own, which can be killed with all it started."""
+"""Handlers with ``isolation="process"``: each run in a process of its own, which can be killed with all it started.
 
-from services.workers.isolation.parent import run_isolated
-
-__all__ = ["run_isolated"]
+Nothing is imported here: the process (``child.py``) should not pay for what only the worker (``parent.py``) needs.
+"""

@@ -62,12 +62,13 @@ def main(fd: int, worker: int) -> None:
 def _run(order: dict[str, Any], line: _Line, stop: _Stop) -> dict[str, Any]:
     own = ErrorTable(*order["errors"])
     try:
-        context = JobContext(line.port, **{**order["job"], "tags": tuple(order["job"]["tags"])})
+        context = _Context(line.port, **{**order["job"], "tags": tuple(order["job"]["tags"])})
         configure_logging(load_settings())
         bind_contextvars(job_id=context.job_id, job_type=order["type"], attempt=context.attempt)
         threading.Thread(target=line.read, name="callboard-worker-line", daemon=True).start()
         handler = load_function(order["handler"], of=order["type"])
         payload = validate_payload(_model(order["model"]), order["payload"])
+        line.send({"begun": True})
         result = stop.call(handler, payload, context)
         context.flush()
         return {"end": "result", "data": encode_result(result).decode()}
@@ -79,6 +80,16 @@ def _run(order: dict[str, Any], line: _Line, stop: _Stop) -> dict[str, Any]:
         verdict = classify(error, own)
         fields = from_json(to_json(error_fields(error, retryable=verdict.retryable)))
         return {"end": "error", "fields": fields, "retry_after_s": verdict.retry_after_s}
+
+
+class _Context(JobContext):
+    """Lets the worker know at once that the handler looks by itself, since such a one is given time to stop."""
+
+    @property
+    def cancelled(self) -> bool:
+        if not self.polls:
+            self.notice(self._port.lease_status(self.job_id, self.token))
+        return super().cancelled
 
 
 def _model(path: str) -> Any:

@@ -22,6 +22,8 @@ log = get_logger(__name__)
 
 #: how often the process, its orders and its memory are looked at while it says nothing, seconds
 TICK_S = 0.1
+#: how long the process may take to start and import the handler; only then its timeout begins to run
+START_S = 120.0
 _MIB = 1 << 20
 
 
@@ -38,7 +40,7 @@ def run_isolated(contract: JobContract, run: Run, payload: dict[str, Any]) -> An
     """
     validate_payload(contract.payload, payload)
     # Nothing is raised in this thread: it looks at run.orders.
-    run.begin(lambda _: None)
+    run.begin(lambda _: None, head_start_s=START_S)
     with GroupLeader(grace_s=contract.stop_grace_s) as process:
         process.send(order_of(contract, run, payload))
         return _Watch(contract, run, process).until_end()
@@ -97,6 +99,9 @@ class _Watch:
     def _heard(self, said: dict[str, Any]) -> dict[str, Any] | None:
         if "end" in said:
             return said
+        if "begun" in said:
+            self._run.restart_clock()
+            return None
         self._process.send(answer(self._run.context, said))
         return None
 

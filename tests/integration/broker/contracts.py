@@ -33,6 +33,7 @@ class Probe:
         handler: what runs.
         lease_s: length of a lease.
         concurrency: jobs at once a process.
+        model: input of the job type.
         **contract: fields of the job type's contract.
     """
 
@@ -47,13 +48,14 @@ class Probe:
         backoff: Backoff | None = None,
         timeout_s: float | None = 600,
         priority: int = 0,
+        model: type[Payload] = Note,
         **contract: Any,
     ) -> None:
         self.engine = engine
         self.contract = JobContract(
             type="probe.run",
             queue=QUEUE,
-            payload=Note,
+            payload=model,
             handler=f"{handler.__module__}:{handler.__name__}" if contract.get("isolation") else "nowhere:run",
             attempts=attempts,
             backoff=backoff or FixedBackoff(10),

@@ -66,9 +66,14 @@ def busy() -> None:
     raise AssertionError("nothing came")
 
 
+def stopped_while_busy(run: Run) -> None:
+    look(run)
+    busy()
+
+
 def test_a_run_whose_time_is_up_is_told() -> None:
     run = a_run(0)
-    assert carry_out(run, lambda: look(run) and busy()) == "timed-out"
+    assert carry_out(run, lambda: stopped_while_busy(run)) == "timed-out"
     assert run.reason is TimeLimitExceeded
 
 
@@ -84,7 +89,7 @@ def test_a_run_within_its_time_is_left_alone() -> None:
 def test_a_run_whose_lease_changed_is_told(status: LeaseStatus, why: type[RunStopped]) -> None:
     run = a_run(None)
     run.context.notice(status)
-    assert carry_out(run, lambda: look(run) and busy()) == why.code
+    assert carry_out(run, lambda: stopped_while_busy(run)) == why.code
 
 
 def test_a_run_that_has_ended_is_told_nothing() -> None:
