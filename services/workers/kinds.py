@@ -11,7 +11,7 @@ from typing import Any
 from dramatiq.asyncio import get_event_loop_thread
 from structlog.stdlib import get_logger
 
-from services.workers.isolation.parent import run_isolated
+from services.workers.isolation.parent import check, run_isolated
 from shared.broker.run import ORDERS, Run
 from shared.contracts import JobContract, validate_payload
 from shared.errors import ContractError, RunStopped
@@ -26,8 +26,12 @@ def call_of(contract: JobContract, handler: Callable[..., Any]) -> Call:
     """Choose how the handler of a job type is called; payloads are validated first.
 
     They were when the job was added, but an older release may have done so.
+
+    Raises:
+        ContractError: the handler cannot be called as its contract says.
     """
     if contract.isolation == "process":
+        check(contract)
         return lambda run, payload: run_isolated(contract, run, payload)
     if inspect.iscoroutinefunction(handler):
         return lambda run, payload: _on_event_loop(

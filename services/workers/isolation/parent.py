@@ -27,6 +27,17 @@ START_S = 120.0
 _MIB = 1 << 20
 
 
+def check(contract: JobContract) -> None:
+    """Refuse what another process could not import.
+
+    Raises:
+        ContractError: says what to change.
+    """
+    if "<locals>" in contract.payload.__qualname__:
+        name = contract.payload.__name__
+        raise ContractError(f"{contract.type}: declare {name} at the top of a module, another process imports it.")
+
+
 def run_isolated(contract: JobContract, run: Run, payload: dict[str, Any]) -> Any:
     """Run a job's handler in a process of its own, and give what it returned.
 
@@ -49,8 +60,6 @@ def run_isolated(contract: JobContract, run: Run, payload: dict[str, Any]) -> An
 def order_of(contract: JobContract, run: Run, payload: dict[str, Any]) -> dict[str, Any]:
     """Give what the process is told to do; see ``child.py``."""
     context, model = run.context, contract.payload
-    if "<locals>" in model.__qualname__:
-        raise ContractError(f"{contract.type}: declare {model.__name__} in a module, another process imports it.")
     return {
         "type": contract.type,
         "handler": contract.handler,

@@ -98,8 +98,8 @@ def test_what_was_scrubbed_stays_as_it_is() -> None:
 
 def test_the_processs_own_settings_are_known_by_their_values() -> None:
     Settings(
-        CALLBOARD_ADMIN_KEY=SecretStr("a-key-of-the-admin"),
-        REDIS_URL=SecretStr("redis://:p%40ssw0rd@host:6379"),
+        admin_key=SecretStr("a-key-of-the-admin"),
+        redis_url_override=SecretStr("redis://:p%40ssw0rd@host:6379"),
     )
     scrubbed = scrub("tried a-key-of-the-admin and p@ssw0rd and p%40ssw0rd on host")
     assert scrubbed == f"tried {REDACTED} and {REDACTED} and {REDACTED} on host"
