@@ -86,8 +86,9 @@ class Run:
         """End the run: once this has returned or raised with the lock, nothing interrupts the thread any more."""
         self._dismiss(self)
         self._token.acquire()
-        # What is on its way is raised by the interpreter here at the latest.
-        time.sleep(0)
+        if self.orders:
+            # What is on its way is raised by the interpreter here at the latest. Not without need: it is a switch.
+            time.sleep(0)
 
     # -- called by the one thread that looks at runs --
 

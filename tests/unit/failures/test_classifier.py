@@ -182,7 +182,7 @@ def in_s(seconds: float) -> str:
     [
         (answered(429, retry_after="7"), 7, 7),
         (answered(503, retry_after="1.5"), 1.5, 1.5),
-        (answered(503, retry_after=in_s(60)), 50, 60),
+        (answered(503, retry_after=in_s(10_000)), 5_000, 10_000),
         (answered(503, retry_after=in_s(-60)), 0, 0),
         (answered(429, retry_after="99999999"), RETRY_AFTER_MOST_S, RETRY_AFTER_MOST_S),
         (urllib_answered(503, {"Retry-After": "3"}), 3, 3),
