@@ -10,10 +10,13 @@ import os
 import tempfile
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.failures.scrubbing import remember_secret
 
 #: a Unix socket path longer than this does not fit into sockaddr_un on every platform (Linux 108, macOS 104)
 _SOCKET_PATH_LIMIT = 100
@@ -22,7 +25,18 @@ _SOCKET_PATH_LIMIT = 100
 _LOOPBACKS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound to them here
 
 
-class Settings(BaseSettings):
+class _KeepsSecrets(BaseSettings):
+    """Settings whose secrets are scrubbed from what is kept of failures."""
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Take note of the secrets."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, SecretStr):
+                remember_secret(value.get_secret_value())
+
+
+class Settings(_KeepsSecrets):
     """What one process of Callboard is told by its environment.
 
     Fields with a ``CALLBOARD_`` variable are Callboard's own; the others keep the names that operators know from
@@ -137,7 +151,7 @@ class Settings(BaseSettings):
         return self.data_dir.absolute() / "admin.key"
 
 
-class FamilySettings(BaseSettings):
+class FamilySettings(_KeepsSecrets):
     """Base of what a family's ``settings.py`` reads from the environment; the subclass gives its ``env_prefix``."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True)

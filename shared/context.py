@@ -94,6 +94,8 @@ class JobContext:
         self._status = LeaseStatus.HELD
         #: whether it was said that reports do not get through
         self._said_unheard = False
+        #: whether the handler looks by itself whether it should stop
+        self.polls = False
 
     @property
     def idempotency_key(self) -> str:
@@ -163,15 +165,28 @@ class JobContext:
                 self._status = status
 
     @property
-    def cancelled(self) -> bool:
-        """Whether the handler should stop: the job was cancelled, or this worker lost it to another."""
+    def status(self) -> LeaseStatus:
+        """What is known of this run's lease, without asking."""
+        return self._status
+
+    def refresh(self) -> LeaseStatus:
+        """Ask the queue what became of this run's lease, unless that was done within the last second."""
         if self._status is LeaseStatus.HELD and self._clock() - self._checked_at >= CANCEL_CHECK_INTERVAL_S:
             try:
                 self.notice(self._port.lease_status(self.job_id, self.token))
             except EngineUnavailable:
                 # Nobody knows better; the lease thread goes on asking.
                 self.notice(LeaseStatus.HELD)
-        return self._status is not LeaseStatus.HELD
+        return self._status
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the handler should stop: the job was cancelled, or this worker lost it to another.
+
+        A handler that looks here is given its contract's ``stop_grace_s`` to stop by itself before it is interrupted.
+        """
+        self.polls = True
+        return self.refresh() is not LeaseStatus.HELD
 
     def raise_if_cancelled(self) -> None:
         """Stop here if the job was cancelled or lost.

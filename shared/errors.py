@@ -7,13 +7,7 @@ whether trying the same thing again can help.
 
 from __future__ import annotations
 
-import traceback
 from typing import Any, ClassVar
-
-#: characters of a traceback that are kept with a job: the end, where the cause is
-TRACEBACK_KEPT = 4_000
-#: characters of an error's message that are kept with a job
-MESSAGE_KEPT = 2_000
 
 
 class CallboardError(Exception):
@@ -65,18 +59,56 @@ class PermanentError(CallboardError):
     status = 422
 
 
-class JobCancelled(CallboardError):
+class ProcessDied(RetryableError):
+    """The process that ran the job ended without saying how the job did."""
+
+    code = "process-died"
+
+
+class OutOfMemory(RetryableError):
+    """The job took more memory than it may have."""
+
+    code = "out-of-memory"
+
+
+# -- why a run is stopped -----------------------------------------------------------------------------------------
+
+
+class RunStopped(BaseException):
+    """The run was told to stop.
+
+    Not an :class:`Exception`, as asyncio's CancelledError is none: an ``except Exception`` around each row of a handler
+    must not swallow the order.
+
+    Attributes:
+        detail: what happened, for a person.
+    """
+
+    code: ClassVar[str] = "stopped"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str | None = None) -> None:
+        self.detail = detail or (type(self).__doc__ or "").strip().splitlines()[0]
+        super().__init__(self.detail)
+
+
+class JobCancelled(RunStopped):
     """The job was cancelled while it ran."""
 
     code = "cancelled"
-    status = 409
 
 
-class LeaseLost(CallboardError):
+class LeaseLost(RunStopped):
     """This worker no longer holds the job: its lease ran out and the job was given to another."""
 
     code = "lease-lost"
-    status = 409
+
+
+class TimeLimitExceeded(RunStopped):
+    """The run took longer than its timeout."""
+
+    code = "timed-out"
+    retryable = True
 
 
 # -- what a caller did wrong ------------------------------------------------------------------------------------
@@ -182,24 +214,3 @@ class QueueFull(RetryableError):
 
     code = "queue-full"
     status = 429
-
-
-def error_fields(error: BaseException, *, retryable: bool) -> dict[str, Any]:
-    """Describe an error as it is kept with a job.
-
-    Args:
-        error: what the run raised.
-        retryable: whether another attempt could help, as the caller judged it.
-    """
-    trace = "".join(traceback.format_exception(error))
-    fields: dict[str, Any] = {
-        "type": type(error).__name__,
-        "message": (str(error) or (type(error).__doc__ or "").strip().split("\n")[0])[:MESSAGE_KEPT],
-        "retryable": retryable,
-        "traceback": trace if len(trace) <= TRACEBACK_KEPT else "…" + trace[-TRACEBACK_KEPT:],
-    }
-    if isinstance(error, CallboardError):
-        fields["code"] = error.code
-        if error.extra:
-            fields["extra"] = error.extra
-    return fields

@@ -15,7 +15,7 @@ from services.workers.health.middleware import Health
 from services.workers.orphan import StopWithoutMaster
 from shared.broker.broker import JobBroker
 from shared.broker.middleware.jobs import Jobs
-from shared.broker.middleware.time_limit import RunTimeLimit
+from shared.broker.middleware.stopping import Stopping
 from shared.config import Settings, load_settings
 from shared.contracts import Catalogue, discover
 from shared.engine.redis import RedisEngine
@@ -31,8 +31,8 @@ def middleware(engine: RedisEngine) -> list[Middleware]:
         DaemonAsyncIO(),
         # a worker that is told to stop may interrupt jobs that asked for it
         ShutdownNotifications(),
-        # nearest to the run, so that its clock covers nothing else
-        RunTimeLimit(interval=250),
+        # runs out of time, cancelled, or lost to another worker; needs what the first of these gives a job
+        Stopping(),
         # about the process, not about runs
         StopWithoutMaster(),
     ]

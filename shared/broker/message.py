@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
 from typing import Any
 
 from dramatiq import DecodeError, Message, MessageProxy
 from dramatiq.encoder import JSONEncoder
 from dramatiq.message import get_encoder
 
+from shared.broker.run import Run
 from shared.context import JobContext
 from shared.engine.engine import Finish, LeasedJob, NewJob
 from shared.engine.record import to_json
-from shared.errors import CallboardError, error_fields
+from shared.errors import CallboardError
+from shared.failures import error_fields
 
 
 class JobCall(Message[Any]):
@@ -33,7 +35,8 @@ class JobMessage(MessageProxy):
             handler.
         error: what the run raised.
         result: what the handler of a job with a contract returned.
-        run_ended: called at the end of such a handler, by its thread; after it nothing interrupts the thread.
+        run: that handler's run, which can be told to stop.
+        fetched_at: when this process got the lease, monotonic seconds.
     """
 
     def __init__(self, message: Message[Any], job: LeasedJob) -> None:
@@ -49,11 +52,8 @@ class JobMessage(MessageProxy):
         self.followers: list[NewJob] = []
         self.error: BaseException | None = None
         self.result: Any = None
-        self.run_ended: Callable[[], None] = _nothing
-
-
-def _nothing() -> None:
-    return
+        self.run: Run | None = None
+        self.fetched_at = time.monotonic()
 
 
 def encode_error(error: BaseException, *, retryable: bool) -> bytes:

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import dramatiq
-from dramatiq.middleware import Middleware, Shutdown, TimeLimitExceeded
-from pydantic import BaseModel
+from dramatiq.middleware import Middleware, Shutdown, SkipMessage
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 from structlog.stdlib import get_logger
 
 from shared.broker.message import JobMessage, encode_error
 from shared.context import JobContext
-from shared.contracts import Backoff, JobContract
-from shared.contracts.options import effective_attempts, effective_backoff, effective_timeout_s
-from shared.engine.engine import Engine, Finish, Outcome
-from shared.engine.record import to_json
-from shared.errors import (
-    CallboardError,
-    EngineUnavailable,
-    JobCancelled,
-    LeaseLost,
-    PermanentError,
-    RetryableError,
-)
+from shared.contracts import JobContract
+from shared.contracts.options import effective_attempts, effective_backoff
+from shared.engine.engine import Engine, Finish, LeaseStatus, Outcome
+from shared.errors import EngineUnavailable, JobCancelled, LeaseLost, PermanentError
+from shared.failures import ErrorTable, Verdict, classify
+from shared.results import encode_result
 
 log = get_logger(__name__)
-
-#: a larger result belongs into a file; Redis holds every kept job in memory
-RESULT_LIMIT_BYTES = 1_048_576
 
 
 class Jobs(Middleware):
@@ -61,11 +52,20 @@ class Jobs(Middleware):
             owner=options.get("owner"),
             tags=tuple(options.get("tags", ())),
         )
-        if "timeout_s" in options:
-            # TimeLimit looks here before it looks at the actor.
-            timeout_s = effective_timeout_s(contract, options)
-            message.options["time_limit"] = float("inf") if timeout_s is None else timeout_s * 1000
         bind_contextvars(job_id=message.job.id, job_type=contract.type, attempt=message.job.attempt)
+        if not self._still_wanted(broker, message, message.context):
+            raise SkipMessage
+
+    def _still_wanted(self, broker: dramatiq.Broker, message: JobMessage, context: JobContext) -> bool:
+        # A job that waited here for a thread, in a process that was frozen perhaps, may have been given to another.
+        lease_s = getattr(broker, "lease_ms", 0) / 1000
+        if context.status is LeaseStatus.HELD and time.monotonic() - message.fetched_at > lease_s / 2:
+            try:
+                context.notice(self._engine.lease_status(message.job.id, message.job.token))
+            except EngineUnavailable:
+                # Its finish is fenced.
+                return True
+        return context.status is LeaseStatus.HELD
 
     def after_process_message(  # type: ignore[override]
         self,
@@ -89,7 +89,11 @@ class Jobs(Middleware):
         message.outcome = outcome
         unbind_contextvars("job_id", "job_type", "attempt")
 
-    after_skip_message = after_process_message  # type: ignore[assignment]
+    def after_skip_message(self, broker: dramatiq.Broker, message: JobMessage) -> None:  # type: ignore[override]
+        """Decide the outcome of a job that was cancelled or lost before it began."""
+        context = message.context
+        lost = context is None or context.status is not LeaseStatus.CANCEL_REQUESTED
+        self.after_process_message(broker, message, exception=LeaseLost() if lost else JobCancelled())
 
 
 def _contract(broker: dramatiq.Broker, message: JobMessage) -> JobContract | None:
@@ -109,19 +113,7 @@ def _flush(context: JobContext) -> None:
 
 
 def _completed(message: JobMessage) -> Finish:
-    result = message.result
-    try:
-        if isinstance(result, BaseModel):
-            result = result.model_dump(mode="json")
-        data = b"" if result is None else to_json(result)
-    except Exception as error:
-        # Dramatiq would swallow it, and the job would count as completed without its result.
-        raise PermanentError(f"The result cannot be written as JSON: {error}") from error
-    if len(data) > RESULT_LIMIT_BYTES:
-        raise PermanentError(
-            f"The result has {len(data)} bytes, {RESULT_LIMIT_BYTES} are allowed: store a file and return its id."
-        )
-    return Finish(message.job.id, message.job.token, Outcome.COMPLETE, data=data)
+    return Finish(message.job.id, message.job.token, Outcome.COMPLETE, data=encode_result(message.result))
 
 
 def _ended(contract: JobContract, message: JobMessage, error: BaseException) -> Finish:
@@ -131,26 +123,21 @@ def _ended(contract: JobContract, message: JobMessage, error: BaseException) -> 
     if isinstance(error, Shutdown | LeaseLost):
         # The worker's end is not the job's fault; and a lease that is lost makes this finish void.
         return Finish(job.id, job.token, Outcome.RELEASE)
-    retryable = is_retryable(error)
-    data = encode_error(error, retryable=retryable)
-    if retryable and job.attempt < effective_attempts(contract, job.options):
-        delay_ms = _delay_ms(effective_backoff(contract, job.options), job.attempt, error)
+    verdict = _judge(contract, error)
+    data = encode_error(error, retryable=verdict.retryable)
+    if verdict.retryable and job.attempt < effective_attempts(contract, job.options):
+        delay_ms = effective_backoff(contract, job.options).delay_ms(job.attempt)
+        if verdict.retry_after_s is not None:
+            delay_ms = max(delay_ms, int(verdict.retry_after_s * 1000))
         log.info("job_will_retry", delay_ms=delay_ms, error=type(error).__name__)
         return Finish(job.id, job.token, Outcome.RETRY, delay_ms=delay_ms, data=data)
     return Finish(job.id, job.token, Outcome.FAIL, data=data)
 
 
-def is_retryable(error: BaseException) -> bool:
-    """Judge whether another attempt could help: ours say so themselves, foreign errors may be passing."""
-    if isinstance(error, TimeLimitExceeded):
-        return True
-    if isinstance(error, CallboardError):
-        return error.retryable
-    return isinstance(error, Exception)
-
-
-def _delay_ms(backoff: Backoff, attempt: int, error: BaseException) -> int:
-    delay_ms = backoff.delay_ms(attempt)
-    if isinstance(error, RetryableError) and error.retry_after_s is not None:
-        return max(delay_ms, int(error.retry_after_s * 1000))
-    return delay_ms
+def _judge(contract: JobContract, error: BaseException) -> Verdict:
+    try:
+        return classify(error, ErrorTable(*contract.error_names))
+    except Exception:
+        # Anybody's code tells what an error carries, and a run that cannot be judged would be held for ever.
+        log.exception("error_not_classified", error=type(error).__name__)
+        return Verdict(isinstance(error, Exception))

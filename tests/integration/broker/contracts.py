@@ -33,6 +33,7 @@ class Probe:
         handler: what runs.
         lease_s: length of a lease.
         concurrency: jobs at once a process.
+        model: input of the job type.
         **contract: fields of the job type's contract.
     """
 
@@ -47,18 +48,20 @@ class Probe:
         backoff: Backoff | None = None,
         timeout_s: float | None = 600,
         priority: int = 0,
-        clock: bool = False,
+        model: type[Payload] = Note,
+        **contract: Any,
     ) -> None:
         self.engine = engine
         self.contract = JobContract(
             type="probe.run",
             queue=QUEUE,
-            payload=Note,
-            handler="nowhere:run",
+            payload=model,
+            handler=f"{handler.__module__}:{handler.__name__}" if contract.get("isolation") else "nowhere:run",
             attempts=attempts,
             backoff=backoff or FixedBackoff(10),
             timeout_s=timeout_s,
             priority=priority,
+            **contract,
         )
         self.broker = JobBroker(
             engine,
@@ -66,9 +69,6 @@ class Probe:
             queues={QUEUE: QueueContract(QUEUE, concurrency=concurrency)},
             lease_s=lease_s,
         )
-        if clock:
-            # Starts the thread of Dramatiq's TimeLimit, which never ends: only for tests that need it.
-            self.broker.emit_after("process_boot")
         bind(self.broker, self.contract, handler)
 
     def put(self, payload: Mapping[str, Any] | bytes = b"", *, delay_ms: int = 0, **options: Any) -> str:

@@ -211,3 +211,31 @@ def test_payloads_are_not_in_the_workers_logs(ledger: Ledger, environment: dict[
         assert worker.wait() == 0
     assert "Failed to process message" in worker.log(), "the log is on"
     assert secret not in worker.log()
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest.mark.parametrize("whom", ["all of the worker", "the process that runs jobs"])
+def test_a_worker_that_is_killed_leaves_no_isolated_run_behind(
+    ledger: Ledger, environment: dict[str, str], whom: str
+) -> None:
+    with WorkerProcess(WORKERS, ledger.folder, environment, threads=2).ready() as worker:
+        job_id = ledger.put("deaf", "job")
+        eventually(lambda: ledger.lines("began"))
+        pids = [ledger.lines("began")[0][1], ledger.lines("child")[0][1]]
+        parent = psutil.Process(pids[0]).parent()
+        assert parent is not None
+        assert not any(map(is_gone, pids))
+        if whom == "all of the worker":
+            worker.kill()
+        else:
+            parent.kill()
+        eventually(lambda: all(map(is_gone, pids)), why="the run and its child are killed")
+        job = ledger.engine.get(job_id)
+        assert job is not None
+        assert job.state is State.ACTIVE, "another worker will have it when its lease runs out"

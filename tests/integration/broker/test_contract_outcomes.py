@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from shared.broker.middleware.jobs import RESULT_LIMIT_BYTES
 from shared.contracts import FixedBackoff
 from shared.engine.engine import JobRecord
 from shared.engine.redis import RedisEngine
 from shared.engine.states import State
 from shared.errors import PermanentError, RetryableError
+from shared.results import RESULT_LIMIT_BYTES
 from tests.integration.broker.contracts import QUEUE, Note, Probe
 from tests.integration.broker.patience import eventually, never
 from tests.integration.broker.workers import running
@@ -222,7 +222,7 @@ def test_a_timeout_is_retried_and_then_fails(engine: RedisEngine) -> None:
     def handler(payload, job):
         eventually(lambda: False)
 
-    probe = Probe(engine, handler, attempts=2, timeout_s=0.05, clock=True)
+    probe = Probe(engine, handler, attempts=2, timeout_s=0.05)
     job = run_one(probe)
     assert (job.state, job.attempt) == (State.FAILED, 2)
     assert error_of(job)["type"] == "TimeLimitExceeded"
@@ -237,7 +237,7 @@ def test_a_timeout_stops_an_async_handler(engine: RedisEngine) -> None:
         finally:
             ended.set()
 
-    job = run_one(Probe(engine, handler, attempts=1, timeout_s=0.05, clock=True))
+    job = run_one(Probe(engine, handler, attempts=1, timeout_s=0.05))
     assert error_of(job)["type"] == "TimeLimitExceeded"
     assert ended.wait(10)
 
@@ -248,7 +248,7 @@ def test_a_job_may_differ_from_its_contract(engine: RedisEngine) -> None:
             eventually(lambda: False)
         raise OSError("no")
 
-    probe = Probe(engine, handler, attempts=1, timeout_s=None, backoff=FixedBackoff(60_000), clock=True)
+    probe = Probe(engine, handler, attempts=1, timeout_s=None, backoff=FixedBackoff(60_000))
     with running(probe.broker):
         often = probe.finished(probe.put(attempts=3, backoff={"kind": "fixed", "wait_ms": 1}))
         slow = probe.finished(probe.put({"text": "slow"}, timeout_s=0.05))
@@ -335,7 +335,7 @@ def test_a_run_that_fails_just_before_its_time_is_up_has_failed(engine: RedisEng
     log = logging.getLogger("dramatiq.worker.WorkerThread")
     log.addFilter(slowly)
     try:
-        probe = Probe(engine, handler, attempts=1, timeout_s=0.2, clock=True)
+        probe = Probe(engine, handler, attempts=1, timeout_s=0.2)
         with running(probe.broker) as worker:
             job = probe.finished(probe.put())
             time.sleep(0.1)

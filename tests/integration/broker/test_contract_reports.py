@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shared.engine.redis import RedisEngine
+from shared.errors import LeaseLost
 from tests.integration.broker.contracts import QUEUE, Probe
 from tests.integration.broker.patience import eventually
 from tests.integration.broker.workers import running
@@ -61,7 +62,7 @@ def test_a_job_that_lost_its_lease_saves_no_checkpoint(engine: RedisEngine) -> N
         eventually(lambda: engine.reap(QUEUE) or engine.lease_status(job.job_id, job.token) < 0)
         try:
             job.checkpoint.save(b"late")
-        except Exception as error:
+        except LeaseLost as error:
             ended.append(type(error).__name__)
             raise
 

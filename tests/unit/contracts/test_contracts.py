@@ -56,6 +56,24 @@ CONTRADICTIONS: dict[str, tuple[Callable[[], object], str]] = {
     "timeout below zero": (lambda: job(timeout_s=-1.5), "demo.run: timeout_s is -1.5, use"),
     "priority too low": (lambda: job(priority=-1001), "demo.run: priority is -1001, use -1000 to 1000"),
     "priority too high": (lambda: job(priority=1001), "demo.run: priority is 1001, use -1000 to 1000"),
+    "isolation of another kind": (
+        lambda: job(isolation="vm"),
+        "demo.run: isolation is 'vm', use 'thread' or 'process'",
+    ),
+    "memory of a thread": (lambda: job(memory_limit_mb=500), "demo.run: memory_limit_mb needs isolation='process'"),
+    "memory that nothing fits in": (
+        lambda: job(isolation="process", memory_limit_mb=63),
+        "demo.run: memory_limit_mb is 63, use 64 or more",
+    ),
+    "no time to clean up": (lambda: job(stop_grace_s=0), "demo.run: stop_grace_s is 0, use more than 0"),
+    "too much time to clean up": (lambda: job(stop_grace_s=3_601), "demo.run: stop_grace_s is 3601, use"),
+    "an error alone": (lambda: job(permanent_errors=ValueError), "are tuples, write .Error,."),
+    "an error that is none": (lambda: job(retryable_errors=(int,)), "int'> is no error, give a type or"),
+    "an error without a name": (lambda: job(permanent_errors=("a-b",)), "'a-b' is no error, give a type or"),
+    "an error of both kinds": (
+        lambda: job(permanent_errors=(ValueError,), retryable_errors=("ValueError",)),
+        "demo.run: builtins.ValueError is both permanent and retryable, remove one",
+    ),
     "queue that starts with a digit": (lambda: QueueContract("1a"), "queue name '1a': use letters, digits"),
     "queue without a name": (lambda: QueueContract(""), "queue name '': use letters"),
     "queue with a long name": (lambda: QueueContract("a" * 65), "at most 64"),
@@ -112,6 +130,8 @@ def test_a_contradiction_says_what_to_change(case: str) -> None:
         lambda: QueueContract(
             "a.b-c_D1", concurrency=1, limits=QueueLimits(RateLimit(1, 1), 1, 1), retention=Retention(0, 0, 0, 0)
         ),
+        lambda: job(isolation="process", memory_limit_mb=64, stop_grace_s=3_600),
+        lambda: job(permanent_errors=(ValueError, "httpx.HTTPError"), retryable_errors=("TimeoutError", KeyError)),
         lambda: ExponentialBackoff(0, 0, 1, 1),
         lambda: FixedBackoff(LONGEST_DELAY_MS),
         family,

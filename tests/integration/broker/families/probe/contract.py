@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from shared.contracts import FamilyContract, FixedBackoff, JobContract, Payload, QueueContract
 
 HANDLERS = "tests.integration.broker.families.probe.handler"
@@ -17,7 +19,9 @@ class Probe(Payload):
     secret: str = ""
 
 
-def _job(action: str, queue: str = "probe-jobs", *, max_stalls: int = 3) -> JobContract:
+def _job(
+    action: str, queue: str = "probe-jobs", *, max_stalls: int = 3, isolation: Literal["thread", "process"] = "thread"
+) -> JobContract:
     return JobContract(
         type=f"probe.{action}",
         queue=queue,
@@ -26,6 +30,7 @@ def _job(action: str, queue: str = "probe-jobs", *, max_stalls: int = 3) -> JobC
         attempts=2,
         backoff=FixedBackoff(10),
         max_stalls=max_stalls,
+        isolation=isolation,
     )
 
 
@@ -42,6 +47,7 @@ FAMILY = FamilyContract(
         _job("gated_async"),
         _job("fail"),
         _job("die", max_stalls=2),
+        _job("deaf", isolation="process"),
         _job("note_other", "probe-other"),
     ),
 )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -61,3 +64,14 @@ def die(payload: Probe, job: JobContext) -> None:
     """Take the whole process along, as the kernel does when memory runs out."""
     write_down(payload, "began")
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def deaf(payload: Probe, job: JobContext) -> None:
+    """Sit in native code that never lets go of the interpreter, beside a child that ignores what it may."""
+    ignoring = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    child = subprocess.Popen([sys.executable, "-c", ignoring])
+    with (Path(payload.folder) / "runs").open("a") as runs:
+        runs.write(f"child {payload.name} {child.pid}\n")
+    write_down(payload, "began")
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    ctypes.PyDLL(None).sleep(600)
