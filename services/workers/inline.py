@@ -193,5 +193,5 @@ class _OneLoop(DaemonAsyncIO):
             if get_event_loop_thread() is None:
                 super().before_worker_boot(broker, worker)
 
-    def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:  # noqa: ARG002
+    def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         """Leave the loop to others."""
