@@ -34,12 +34,5 @@ def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
 
 
 @pytest.fixture
-def server_rig(request: pytest.FixtureRequest) -> Iterator[RedisRig]:
-    """For what there is only with a server, e.g. its outages; the test is marked needs_server."""
-    with closing(RedisRig(request.getfixturevalue("valkey"), request.getfixturevalue("namespace"))) as made:
-        yield made
-
-
-@pytest.fixture
 def engine(rig: Rig) -> Engine:
     return rig.engine
