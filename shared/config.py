@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.failures.scrubbing import remember_secret
@@ -58,6 +58,8 @@ class Settings(_KeepsSecrets):
     #: prefix of every Redis key
     namespace: str = Field("cb", validation_alias="CALLBOARD_NAMESPACE", pattern=r"^[A-Za-z0-9_-]{1,32}$")
 
+    #: false: there is no queue server; jobs run at once, in the process that submits them
+    queue_enabled: bool = Field(True, validation_alias="QUEUE_ENABLED")
     redis_url_override: SecretStr | None = Field(None, validation_alias="REDIS_URL")
     redis_host: str | None = Field(None, validation_alias="REDIS_HOST")
     redis_port: int = Field(6379, validation_alias="REDIS_PORT")
@@ -97,6 +99,14 @@ class Settings(_KeepsSecrets):
     #: ``json`` for machines, ``console`` for people
     log_format: str = Field("console", validation_alias="CALLBOARD_LOG_FORMAT", pattern="^(json|console)$")
     log_level: str = Field("INFO", validation_alias="CALLBOARD_LOG_LEVEL")
+
+    @model_validator(mode="after")
+    def _check_inline(self) -> Settings:
+        if not self.queue_enabled and self.api_workers > 1:
+            raise ValueError(
+                "QUEUE_ENABLED=false keeps jobs in the memory of one process: leave CALLBOARD_API_WORKERS at 1."
+            )
+        return self
 
     @cached_property
     def redis_is_embedded(self) -> bool:

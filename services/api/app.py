@@ -19,6 +19,7 @@ from shared.config import Settings, load_settings
 from shared.contracts import Catalogue, discover
 from shared.engine.engine import Engine
 from shared.engine.redis import RedisEngine
+from shared.inline import InlineEngine
 from shared.storage import LocalStorage, open_storage
 
 _BLUEPRINTS = (
@@ -68,6 +69,10 @@ def create_app(
     return app
 
 
+def _engine(settings: Settings, catalogue: Catalogue) -> Engine:
+    return RedisEngine.from_settings(settings) if settings.queue_enabled else InlineEngine(catalogue)
+
+
 def _backend(
     settings: Settings,
     key: str,
@@ -75,10 +80,11 @@ def _backend(
     storage: LocalStorage | None,
     catalogue: Catalogue | None,
 ) -> Backend:
-    engine = engine or RedisEngine.from_settings(settings)
+    catalogue = catalogue or discover(settings.families_package)
+    engine = engine or _engine(settings, catalogue)
     return Backend(
         settings=settings,
-        catalogue=catalogue or discover(settings.families_package),
+        catalogue=catalogue,
         engine=engine,
         storage=storage or open_storage(settings),
         # A quarter of the threads is left for requests that are not streams.

@@ -6,16 +6,14 @@ Serves the family named by ``WORKER_FAMILY``, or all of them.
 from __future__ import annotations
 
 import dramatiq
-from dramatiq.middleware import Middleware, ShutdownNotifications
+from dramatiq.middleware import Middleware
 from structlog.stdlib import get_logger
 
 from services.workers.bind import bind_family
-from services.workers.event_loop import DaemonAsyncIO
 from services.workers.health.middleware import Health
+from services.workers.middleware import run_middleware
 from services.workers.orphan import StopWithoutMaster
 from shared.broker.broker import JobBroker
-from shared.broker.middleware.jobs import Jobs
-from shared.broker.middleware.stopping import Stopping
 from shared.config import Settings, load_settings
 from shared.contracts import Catalogue, discover
 from shared.engine.redis import RedisEngine
@@ -23,19 +21,8 @@ from shared.log import configure_logging
 
 
 def middleware(engine: RedisEngine) -> list[Middleware]:
-    """Give the middleware of a worker, in the order in which it acts before a run (after it: the other way round)."""
-    return [
-        # the outcome: last of all to act after a run, so that it sees what the others did
-        Jobs(engine),
-        # the event loop that async handlers run on
-        DaemonAsyncIO(),
-        # a worker that is told to stop may interrupt jobs that asked for it
-        ShutdownNotifications(),
-        # runs out of time, cancelled, or lost to another worker; needs what the first of these gives a job
-        Stopping(),
-        # about the process, not about runs
-        StopWithoutMaster(),
-    ]
+    """Give the middleware of a worker process: what acts around runs, and what is about the process."""
+    return [*run_middleware(engine), StopWithoutMaster()]
 
 
 def build_broker(settings: Settings, catalogue: Catalogue) -> JobBroker:

@@ -34,6 +34,9 @@ class Keys:
         self._requests: dict[str, _Request] = {}
         self._sweep_at = _SWEEP_FROM
 
+    def __len__(self) -> int:
+        return len(self._holders) + len(self._requests)
+
     # -- deduplication --
 
     def holder(self, key: str, now_ms: int) -> str | None:
@@ -99,9 +102,9 @@ class Keys:
         self._sweep(now_ms)
 
     def _sweep(self, now_ms: int) -> None:
-        if len(self._holders) + len(self._requests) < self._sweep_at:
+        if len(self) < self._sweep_at:
             return
         for keys in (self._holders, self._requests):
             for key in [key for key, held in keys.items() if held.until_ms is not None and held.until_ms <= now_ms]:
                 del keys[key]
-        self._sweep_at = 2 * (len(self._holders) + len(self._requests)) + _SWEEP_FROM
+        self._sweep_at = 2 * len(self) + _SWEEP_FROM

@@ -172,8 +172,12 @@ class Gate:
     def _meter(self, group: str | None) -> Meter | None:
         if group not in self._meters:
             rate = self._limit("rate") if group is None else self._group_limit(group, "rate")
-            arrival_us = self._queue.arrivals.get(group, 0.0)
-            self._meters[group] = Meter(rate, arrival_us, self._now_us) if isinstance(rate, RateLimit) else None
+            before_us = self._queue.arrivals.get(group, 0.0)
+            meter = Meter(rate, before_us, self._now_us) if isinstance(rate, RateLimit) else None
+            if meter is not None and meter.arrival_us < before_us:
+                # Kept although nothing may start: brought down at each look only, it would stay ahead of each.
+                self._queue.arrivals[group] = meter.arrival_us
+            self._meters[group] = meter
         return self._meters[group]
 
     def _limit(self, name: str) -> RateLimit | int | None:

@@ -40,6 +40,7 @@ class ApiServer:
             "CALLBOARD_MAX_UPLOAD_BYTES": str(self._settings.max_upload_bytes),
             "CALLBOARD_API_WORKERS": str(self._settings.api_workers),
             "CALLBOARD_API_THREADS": str(self._settings.api_threads),
+            "QUEUE_ENABLED": str(self._settings.queue_enabled),
             "REDIS_URL": self._settings.redis_url,
         }
         # Port 0: the kernel picks one, so that none can be taken between choosing and binding it.
