@@ -9,7 +9,7 @@ import pytest
 from shared.engine.engine import Engine, FinishStatus, LeaseStatus, Outcome
 from shared.engine.states import State
 from shared.errors import JobNotFound, UnknownQueue, WrongState
-from tests.engine.harness import Rig, add_one, cycle, end, run_one, state_of, take_one
+from tests.engine.harness import Rig, add_blocked, add_one, cycle, end, run_one, state_of, take_one
 
 
 def waiting(engine: Engine) -> str:
@@ -42,6 +42,7 @@ def cancelled(engine: Engine) -> str:
 MAKE: dict[str, Callable[[Engine], str]] = {
     "waiting": waiting,
     "delayed": delayed,
+    "blocked": add_blocked,
     "active": active,
     "completed": completed,
     "failed": failed,
@@ -50,10 +51,10 @@ MAKE: dict[str, Callable[[Engine], str]] = {
 
 #: action -> state before -> state after; a state that is not here refuses
 ALLOWED: dict[str, dict[str, str | None]] = {
-    "cancel": {"waiting": "cancelled", "delayed": "cancelled", "active": "active"},
+    "cancel": {"waiting": "cancelled", "delayed": "cancelled", "blocked": "cancelled", "active": "active"},
     "retry": {"failed": "waiting", "cancelled": "waiting"},
     "promote": {"delayed": "waiting"},
-    "remove": dict.fromkeys(("waiting", "delayed", "completed", "failed", "cancelled")),
+    "remove": dict.fromkeys(("waiting", "delayed", "blocked", "completed", "failed", "cancelled")),
 }
 
 
