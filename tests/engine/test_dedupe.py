@@ -411,15 +411,30 @@ def test_a_job_that_waits_for_its_next_attempt_is_delayed_too(rig: Rig) -> None:
     assert (record.payload, record.attempt) == ({"v": 2}, 1)
 
 
-def test_replacing_a_job_of_a_flow_leaves_it_in_its_flow(rig: Rig) -> None:
-    first, then = keyed(DEBOUNCE, LONG_MS), make_job()
+def test_a_job_of_a_flow_stays_in_its_flow(rig: Rig) -> None:
+    """Whether it holds its key or none: whatever takes its place, those that run after it wait for its end."""
+    first, then = keyed(DEBOUNCE, LONG_MS, delay_ms=LONG_MS), make_job()
     flow = NewFlow(new_job_id("q"), [FlowJob(first), FlowJob(then, [Dependency(first.id)])])
     rig.engine.add_flow(flow)
-    assert add_keyed(rig.engine, DEBOUNCE, LONG_MS) == (REPLACED, first.id)
+    add_keyed(rig.engine, DEBOUNCE, LONG_MS)
     assert read(rig.engine, first.id).flow_id == flow.id
     end(rig.engine, run_now(rig, first.id))
     settle(rig.engine, "q")
     assert state_of(rig.engine, then.id) == "waiting"
+
+
+@pytest.mark.parametrize("mode", list(DedupeMode))
+def test_a_flow_does_not_hang_on_a_key_that_another_job_holds(engine: Engine, mode: DedupeMode) -> None:
+    holder = add_keyed(engine, mode, LONG_MS, delay_ms=LONG_MS).job_id
+    first, then = keyed(mode, LONG_MS), make_job()
+    engine.add_flow(NewFlow(new_job_id("q"), [FlowJob(first), FlowJob(then, [Dependency(first.id)])]))
+    settle(engine, "q")
+    for job_id in (holder, first.id):
+        if state_of(engine, job_id) == "delayed":
+            engine.promote(job_id)
+    cycle(engine, [finish(job) for job in cycle(engine, want=2).jobs])
+    settle(engine, "q")
+    assert state_of(engine, then.id) in ("waiting", "failed"), "it waits for ever"
 
 
 LEFT: dict[str, Callable[[Rig, str], object]] = {

@@ -504,6 +504,15 @@ def test_a_flow_that_is_added_twice_is_there_once(rig: Rig) -> None:
     assert sorted(run(rig.engine, made)) == ["b", "c", "d"]
 
 
+def test_a_flow_that_has_run_is_not_run_again(engine: Engine) -> None:
+    made = added(engine, "a>b", b="r")
+    assert run(engine, made, completed_count=0) == ["a", "b"]
+    engine.add_flow(made.flow)
+    settle(engine, *QUEUES)
+    assert run(engine, made) == []
+    assert set(made.states(engine).values()) == {None}
+
+
 def test_a_flow_is_there_in_whole_or_not_at_all(rig: Rig) -> None:
     """Whoever adds it dies after each of its calls to the server; another takes the steps that are left."""
     calls, died, absent = 0, True, 0
@@ -637,6 +646,7 @@ def test_retrying_a_flow_runs_what_failed_and_what_depends_on_it(engine: Engine)
     assert made.states(engine) == {"a": "completed", "b": "waiting", "c": "completed", "d": "blocked", "e": "blocked"}
     assert made.record(engine).state == "running"
     assert list(read(engine, made.ids["d"]).waits_for) == [made.ids["b"]]
+    assert set(engine.results(made.ids["d"])) == {made.ids["c"]}, "the other has not ended"
     assert run(engine, made) == ["b", "d", "e"]
     assert made.record(engine).state == "completed"
     assert {name: engine.results(made.ids["d"])[made.ids[name]].result for name in "bc"} == {"b": "b", "c": "c"}
