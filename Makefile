@@ -21,7 +21,9 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 	done)
 
 # Discovered, so that a new family's file is locked without an edit here.
-REQUIREMENTS_IN := $(sort $(patsubst ./%,%,$(shell find . -name 'requirements*.in' -not -path './.*')))
+REQUIREMENTS_IN := $(sort $(patsubst ./%,%,$(shell find . -name 'requirements*.in' -not -path './.*' -not -path './bench/*')))
+# What is only measured is locked by itself: a peer must not hold back what Callboard runs on.
+BENCH_IN := $(wildcard bench/requirements*.in)
 
 # Where tests and linters look. Directories appear as the project grows.
 SOURCES := $(wildcard shared services bench tests deploy/dev)
@@ -78,8 +80,27 @@ format: $(READY)  ## Format the code and mend what ruff can mend.
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
+# The peers have environments of their own: tests and `make run` need none of them. Only what measures them installs them.
+BENCH_VENV := .venv-bench
+BULLMQ := bench/peers/bullmq
+PEERS := $(BENCH_VENV)/main/.ready $(BENCH_VENV)/arq/.ready $(BENCH_VENV)/.bullmq
+
+$(BENCH_VENV)/main/.ready: bench/requirements.txt
+$(BENCH_VENV)/arq/.ready: bench/requirements-arq.txt
+$(BENCH_VENV)/%/.ready: | $(PACKAGES)
+	@echo "Preparing $(@D) for make bench; once."
+	@$(BIN)/python -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip --quiet --disable-pip-version-check install --no-compile --require-hashes -r $<
+	@touch $@
+
+# A machine without npm measures the others, and bench says so.
+$(BENCH_VENV)/.bullmq: $(BULLMQ)/package-lock.json
+	@if command -v npm >/dev/null; then \
+		npm ci --prefix $(BULLMQ) --omit=dev --ignore-scripts --no-audit --no-fund --loglevel=error && \
+		mkdir -p $(@D) && touch $@; fi
+
 .PHONY: bench
-bench: $(READY)  ## Measure Callboard beside stock Dramatiq and pandas (minutes).
+bench: $(READY) $(if $(filter queues imports,$(ARGS)),,$(PEERS))  ## Measure Callboard beside its peers and pandas (minutes).
 	@$(BIN)/python -m bench $(ARGS)
 
 # Locking must work while a requirements file is out of step, so it depends on uv alone.
@@ -98,8 +119,14 @@ lock: $(UV)  ## Rebuild every requirements*.txt from its .in (UPGRADE=1 also tak
 			--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
 			--constraints constraints.txt "$$source" --output-file "$${source%.in}.txt" || exit 1; \
 	done
+	@for source in $(BENCH_IN); do \
+		echo "$${source%.in}.txt"; \
+		$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes $(if $(UPGRADE),--upgrade) \
+			--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
+			"$$source" --output-file "$${source%.in}.txt" || exit 1; \
+	done
 
 .PHONY: clean
 clean:  ## Remove the environment and all caches, but not .data.
-	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(BENCH_VENV) $(BULLMQ)/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,57 +1,60 @@
-"""``python -m bench``: everything, ratios first, as a table and as JSON."""
+"""``python -m bench``: everything, ratios first, as tables and as JSON."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import platform
+import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-import bench.imports as imports
-from bench import queues
+from bench import contest, imports, queues, report
+from bench.peer import PEERS
 
-#: figures of which less is better
-LESS_IS_BETTER = ("ms", "calls", "bytes", "cpu", "us")
+#: what --quick divides the numbers of jobs by
+QUICK = 10
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print, write."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--json", type=Path, default=Path("bench-results.json"), help="where the figures go")
-    parser.add_argument("--rounds", type=int, default=queues.ROUNDS, help="the median of so many is taken")
-    parser.add_argument("--only", choices=["queues", "imports"], help="measure just this part")
-    options = parser.parse_args(arguments)
+    """Measure, print, write; gives 1 when a measurement failed."""
+    options = _parse(arguments)
+    # Ended like that as well, it takes its servers and workers along.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     results: dict[str, Any] = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "python": sys.version}
     results["machine"] = platform.machine()
-    console = Console(width=120)
-    if options.only != "imports":
+    # Wide enough for the tables, also where the output is a file.
+    console = Console(width=max(150, Console().width))
+    failures: list[str] = []
+    if options.only in (None, "queues"):
         results["queues"] = queues.run(options.rounds)
-        console.print(_table(results["queues"]))
-    if options.only != "queues":
+        console.print(report.queues_table(results["queues"]))
+    if options.only in (None, "peers"):
+        outcome = contest.run(options.rounds, options.peer, console, QUICK if options.quick else 1)
+        results["peers"], failures = outcome.as_json(), outcome.failures
+        for table in (report.promises_table(outcome), *report.measurement_tables(outcome)):
+            console.print(table)
+    if options.only in (None, "imports"):
         results["imports"] = imports.run()
         console.print_json(json.dumps(results["imports"]))
     options.json.write_text(json.dumps(results, indent=2))
     console.print(f"written to {options.json}")
-    return 0
+    return 1 if failures else 0
 
 
-def _table(figures: dict[str, Any]) -> Table:
-    table = Table(title="Callboard and stock Dramatiq, one server, one run; ratio > 1: Callboard is better")
-    table.add_column("measurement")
-    table.add_column("figure")
-    for column in ("ratio", "callboard", "dramatiq"):
-        table.add_column(column, justify="right")
-    for name, figure, ours, theirs in queues.rows(figures):
-        less = any(part in figure.split("_") for part in LESS_IS_BETTER)
-        ratio = (theirs / ours if less else ours / theirs) if ours and theirs else float("nan")
-        table.add_row(name, figure, f"{ratio:.2f}", f"{ours:,.2f}", f"{theirs:,.2f}")
-    return table
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--json", type=Path, default=Path("bench-results.json"), help="where the figures go")
+    parser.add_argument("--rounds", type=int, default=queues.ROUNDS, help="the median of so many is taken")
+    parser.add_argument("--only", choices=["queues", "peers", "imports"], help="measure just this part")
+    parser.add_argument("--quick", action="store_true", help="peers: a tenth of the jobs, to see that all of them run")
+    names = [peer.name for peer in PEERS]
+    parser.add_argument("--peer", nargs="+", choices=names, metavar="NAME", help=f"just these: {', '.join(names)}")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

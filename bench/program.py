@@ -17,6 +17,7 @@ import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 
 from shared.broker.broker import JobBroker
+from shared.contracts.queue import QueueContract, RateLimit
 
 #: bytes of a job's argument
 PAYLOAD = "x" * 200
@@ -31,10 +32,17 @@ class Program:
     Args:
         peer: ``callboard`` or ``dramatiq``.
         url: the server.
+        threads: that run jobs.
     """
 
-    def __init__(self, peer: str, url: str) -> None:
-        self.broker: dramatiq.Broker = JobBroker(url=url) if peer == "callboard" else RedisBroker(url=url)  # type: ignore[no-untyped-call]
+    def __init__(self, peer: str, url: str, threads: int) -> None:
+        self.broker: dramatiq.Broker
+        if peer == "callboard":
+            # With all that it can do at once: the limit is there and does not bind.
+            contract = QueueContract("bench", concurrency=threads, rate_limit=RateLimit(10_000_000, 1000))
+            self.broker = JobBroker(url=url, queues={"bench": contract})
+        else:
+            self.broker = RedisBroker(url=url)  # type: ignore[no-untyped-call]
         dramatiq.set_broker(self.broker)
         self.expected = 0
         self.starts: list[tuple[float, float]] = []
@@ -99,7 +107,7 @@ def main(arguments: list[str]) -> None:
     """Do one action and print what was measured."""
     peer, action, url, threads, jobs = arguments
     logging.disable(logging.WARNING)
-    program = Program(peer, url)
+    program = Program(peer, url, int(threads))
     measured = getattr(program, action)(int(threads), int(jobs))
     print(json.dumps(measured), flush=True)
     program.broker.close()

@@ -83,9 +83,9 @@ class Meter:
         return self._cpu() - self._cpu_before
 
     def memory_bytes(self) -> int:
-        """Memory of the data."""
+        """Memory of the data: what connections and the unwritten append-only file hold comes and goes."""
         memory: dict[str, Any] = self._client.info("memory")
-        return int(memory["used_memory"])
+        return int(memory["used_memory"]) - int(memory["mem_clients_normal"]) - int(memory["mem_aof_buffer"])
 
     def _cpu(self) -> float:
         cpu: dict[str, Any] = self._client.info("cpu")

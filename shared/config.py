@@ -62,6 +62,13 @@ class Settings(BaseSettings):
     #: how long a worker may be silent before its jobs are given to another, in seconds
     lease_s: float = Field(30.0, validation_alias="CALLBOARD_LEASE_S", gt=0.2, le=3600)
 
+    #: address that a worker's health probes listen on; loopback, so that nothing is open to a network unless asked
+    health_host: str = Field("127.0.0.1", validation_alias="WORKER_HEALTH_HOST")
+    #: port of the first process's probes, the next process has the next port; 0 listens on none
+    health_port: int = Field(0, validation_alias="WORKER_HEALTH_PORT", ge=0, le=65000)
+    #: how long jobs may wait while threads are idle and nothing is fetched, before a worker counts as stuck, in seconds
+    health_stuck_s: float = Field(30.0, validation_alias="WORKER_HEALTH_STUCK_S", ge=0.5, le=3600)
+
     #: largest file that ``POST /api/v1/files`` takes, in bytes
     max_upload_bytes: int = Field(200 * 1024 * 1024, validation_alias="CALLBOARD_MAX_UPLOAD_BYTES", gt=0)
     #: processes of the API

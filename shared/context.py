@@ -92,6 +92,8 @@ class JobContext:
         self._sent_at = float("-inf")
         self._checked_at = clock()
         self._status = LeaseStatus.HELD
+        #: whether it was said that reports do not get through
+        self._said_unheard = False
 
     @property
     def idempotency_key(self) -> str:
@@ -126,10 +128,17 @@ class JobContext:
             status = self._port.progress(self.job_id, self.token, percent, message, data)
         except EngineUnavailable as error:
             # A report is worth less than the work: an outage must not cost the job an attempt.
-            log.warning("progress_not_reported", job_id=self.job_id, error=error.detail)
+            self._unheard("progress_not_reported", error)
             self._put_back((percent, message, data))
         else:
+            self._said_unheard = False
             self.notice(status)
+
+    def _unheard(self, event: str, error: EngineUnavailable) -> None:
+        # Once an outage: a handler may report thousands of times while it lasts.
+        if not self._said_unheard:
+            log.warning(event, job_id=self.job_id, error=error.detail)
+        self._said_unheard = True
 
     def _put_back(self, report: tuple[float, str | None, dict[str, Any]]) -> None:
         with self._mutex:
@@ -141,7 +150,9 @@ class JobContext:
         try:
             self._port.log(self.job_id, self.token, level, message, data)
         except EngineUnavailable as error:
-            log.warning("line_not_logged", job_id=self.job_id, error=error.detail)
+            self._unheard("line_not_logged", error)
+        else:
+            self._said_unheard = False
 
     def notice(self, status: LeaseStatus) -> None:
         """Take note of what the queue said about this run's lease."""

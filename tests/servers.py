@@ -59,6 +59,11 @@ class ValkeyServer:
         return f"unix://{self.socket}"
 
     @property
+    def port(self) -> int:
+        """Where it listens besides its socket; 0 is nowhere."""
+        return int(self._config["port"])
+
+    @property
     def pid(self) -> int:
         return self._running().pid
 

@@ -6,10 +6,12 @@ Serves the family named by ``WORKER_FAMILY``, or all of them.
 from __future__ import annotations
 
 import dramatiq
-from dramatiq.middleware import AsyncIO, Middleware, ShutdownNotifications
+from dramatiq.middleware import Middleware, ShutdownNotifications
 from structlog.stdlib import get_logger
 
 from services.workers.bind import bind_family
+from services.workers.event_loop import DaemonAsyncIO
+from services.workers.health.middleware import Health
 from services.workers.orphan import StopWithoutMaster
 from shared.broker.broker import JobBroker
 from shared.broker.middleware.jobs import Jobs
@@ -26,7 +28,7 @@ def middleware(engine: RedisEngine) -> list[Middleware]:
         # the outcome: last of all to act after a run, so that it sees what the others did
         Jobs(engine),
         # the event loop that async handlers run on
-        AsyncIO(),
+        DaemonAsyncIO(),
         # a worker that is told to stop may interrupt jobs that asked for it
         ShutdownNotifications(),
         # nearest to the run, so that its clock covers nothing else
@@ -45,7 +47,10 @@ def build_broker(settings: Settings, catalogue: Catalogue) -> JobBroker:
     families = catalogue.families if settings.worker_family == "all" else {}
     chosen = list(families.values()) or [catalogue.family(settings.worker_family)]
     engine = RedisEngine.from_settings(settings)
-    broker = JobBroker(engine, middleware=middleware(engine), queues=catalogue.queues, lease_s=settings.lease_s)
+    health = Health(settings.health_host, settings.health_port, stuck_s=settings.health_stuck_s)
+    broker = JobBroker(
+        engine, middleware=[*middleware(engine), health], queues=catalogue.queues, lease_s=settings.lease_s
+    )
     for family in chosen:
         actors = bind_family(broker, family)
         get_logger(__name__).info("family_bound", family=family.name, types=[actor.actor_name for actor in actors])

@@ -26,10 +26,12 @@ from dramatiq.errors import ConnectionClosed, QueueJoinTimeout
 from dramatiq.middleware import Middleware
 from structlog.stdlib import get_logger
 
-from shared.broker.channel import STOP_GRACE_S, Channel
+from shared.broker.channel import Channel
 from shared.broker.consumer import JobConsumer
 from shared.broker.leases import LeaseThread
 from shared.broker.message import JobMessage, encode_error, encode_message
+from shared.broker.outage_log import OutageLog
+from shared.broker.relay import RelayThread
 from shared.broker.slots import Slots
 from shared.broker.waker import WakeThread
 from shared.broker.work_queue import WorkQueue
@@ -79,6 +81,7 @@ class JobBroker(dramatiq.Broker):
         self.worker_name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self.lease_ms = int(lease_s * 1000)
         self._contracts = dict(queues or {})
+        self._outages = OutageLog()
         self._running = _Running()
         self._slots: Slots | None = None
         self._worker: dramatiq.Worker | None = None
@@ -86,8 +89,8 @@ class JobBroker(dramatiq.Broker):
         self._messages: dict[str, JobMessage] = {}
         self._leases: LeaseThread | None = None
         self._waker: WakeThread | None = None
+        self._relay: RelayThread | None = None
         self._draining = False
-        self._stop_by = float("inf")
         self.add_middleware(_Lifecycle(self))
 
     # -- declaring --
@@ -108,7 +111,7 @@ class JobBroker(dramatiq.Broker):
 
         What is enqueued after a run, while its middleware settles it (pipelines, callbacks), is added together with
         the acknowledgement, and a message that enqueues itself (retries) becomes that acknowledgement's outcome:
-        neither can be lost between the two.
+        neither can be lost, or done twice, between the two.
 
         Raises:
             ConnectionClosed: the queue server does not answer; nothing may have been enqueued.
@@ -155,22 +158,6 @@ class JobBroker(dramatiq.Broker):
             else:
                 return
 
-    def _add_followers(self, jobs: list[NewJob]) -> bool:
-        wait_s = 0.02
-        for job in jobs:
-            while True:
-                try:
-                    self._add(job)
-                except ConnectionClosed:
-                    # Giving up loses them if the run is committed: nobody would enqueue them again.
-                    if time.monotonic() > self._stop_by:
-                        return False
-                    time.sleep(wait_s)
-                    wait_s = min(1.0, wait_s * 2)
-                else:
-                    break
-        return True
-
     # -- consuming --
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> JobConsumer:  # noqa: ARG002
@@ -178,7 +165,6 @@ class JobBroker(dramatiq.Broker):
         return JobConsumer(
             self._channel(queue_name),
             timeout_s=timeout / 1000,
-            add=self._add_followers,
             is_private=self._is_private,
             started=self._started,
             ended=self._ended,
@@ -198,6 +184,8 @@ class JobBroker(dramatiq.Broker):
                 lease_ms=self.lease_ms,
                 on_listen=self._listen,
                 on_stuck=self._hand_back_unstarted,
+                on_steps=self._take_steps,
+                outages=self._outages,
             )
             if self._draining:
                 # Dramatiq's consumers begin on threads of their own, perhaps after the order to stop.
@@ -208,6 +196,10 @@ class JobBroker(dramatiq.Broker):
     def _listen(self) -> None:
         if self._waker is not None:
             self._waker.listen()
+
+    def _take_steps(self, queue_name: str) -> None:
+        if self._relay is not None:
+            self._relay.relay(queue_name)
 
     def _is_private(self, actor_name: str) -> bool:
         actor = self.actors.get(actor_name)
@@ -257,6 +249,28 @@ class JobBroker(dramatiq.Broker):
         """The job that the calling worker thread runs."""
         return self._running.message
 
+    # -- what a look at the process's health needs --
+
+    @property
+    def channels(self) -> list[Channel]:
+        """The queues that are consumed."""
+        return list(self._channels.values())
+
+    @property
+    def lease_thread(self) -> LeaseThread | None:
+        """The thread that keeps leases, once there is a worker."""
+        return self._leases
+
+    @property
+    def wake_thread(self) -> WakeThread | None:
+        """The thread that waits for work on idle queues, once there is a worker."""
+        return self._waker
+
+    @property
+    def idle_threads(self) -> int:
+        """Worker threads that wait for a job. Asked of the threads and not of the slots, which a fault may hold."""
+        return cast("WorkQueue[Any]", self._worker.work_queue).sleepers if self._worker is not None else 0
+
     # -- the worker's life --
 
     def boot(self, worker: dramatiq.Worker) -> None:
@@ -266,19 +280,22 @@ class JobBroker(dramatiq.Broker):
         worker.work_queue = WorkQueue()
         self._slots = Slots(worker.worker_threads)
         self._draining = False
-        self._stop_by = float("inf")
         self._channels.clear()
         self._leases = LeaseThread(
-            self.engine, lambda: list(self._channels.values()), lease_ms=self.lease_ms, notice=self._notice
+            self.engine,
+            lambda: list(self._channels.values()),
+            lease_ms=self.lease_ms,
+            notice=self._notice,
+            outages=self._outages,
         )
         self._waker = WakeThread(self.engine, self.worker_name, lambda: dict(self._channels))
-        self._leases.start()
-        self._waker.start()
+        self._relay = RelayThread(self.engine)
+        for thread in (self._leases, self._waker, self._relay):
+            thread.start()
 
     def drain(self) -> None:
         """Fetch nothing any more, and hand back what no thread has begun."""
         self._draining = True
-        self._stop_by = time.monotonic() + STOP_GRACE_S
         channels = list(self._channels.values())
         for channel in channels:
             channel.drain()
@@ -311,6 +328,8 @@ class JobBroker(dramatiq.Broker):
             self._waker.stop()
         if self._leases is not None:
             self._leases.stop()
+        if self._relay is not None:
+            self._relay.stop()
         for channel in self._channels.values():
             channel.pass_on()
         self._channels.clear()
@@ -345,12 +364,16 @@ class JobBroker(dramatiq.Broker):
         """
         deadline = None if timeout is None else time.monotonic() + timeout / 1000
         while True:
-            counts = self.engine.counts(queue_name)
-            if not (counts.waiting or counts.delayed or counts.active):
+            # What the last run left behind may be on its way to this very queue.
+            if self._is_idle(queue_name) and not self.engine.relay(queue_name) and self._is_idle(queue_name):
                 return
             if deadline is not None and time.monotonic() >= deadline:
                 raise QueueJoinTimeout(queue_name)  # type: ignore[no-untyped-call]
             time.sleep(interval / 1000)
+
+    def _is_idle(self, queue_name: str) -> bool:
+        counts = self.engine.counts(queue_name)
+        return not (counts.waiting or counts.delayed or counts.active)
 
 
 class _Running(threading.local):

@@ -18,6 +18,7 @@ from queue import Empty, SimpleQueue
 
 from structlog.stdlib import get_logger
 
+from shared.broker.outage_log import OutageLog
 from shared.broker.slots import Slots
 from shared.contracts.queue import QueueContract
 from shared.engine.engine import CycleReply, Engine, Finish, FinishStatus, LeasedJob, Outcome
@@ -37,6 +38,13 @@ COMMIT_BATCH = 256
 STUCK_S = 0.05
 #: a worker thread that waits longer than this for its commit looks whether anybody commits at all
 COMMIT_PATIENCE_S = 0.5
+
+
+#: finishes that changed nothing: what is logged, and why in words
+_LOST = {
+    FinishStatus.STALE: ("lease_lost", "the lease ran out before the run ended; another worker has the job or had it"),
+    FinishStatus.GONE: ("job_gone", "the queue server has no such job any more: it was removed, or the data was lost"),
+}
 
 
 class _Pending:
@@ -64,6 +72,8 @@ class Channel:
         lease_ms: length of a lease, milliseconds.
         on_listen: called when the queue was seen empty with threads to spare, so that somebody waits for its wake-up.
         on_stuck: called when jobs that were fetched ahead wait behind long ones; hands them back.
+        on_steps: called with the queue's name when steps for other queues wait to be taken.
+        outages: told when the server does not answer.
     """
 
     def __init__(
@@ -76,16 +86,22 @@ class Channel:
         lease_ms: int,
         on_listen: Callable[[], None],
         on_stuck: Callable[[], None] = lambda: None,
+        on_steps: Callable[[str], None] = lambda _: None,
+        outages: OutageLog | None = None,
     ) -> None:
         self.contract = contract
         #: whether somebody should wait on the wake level for us
         self.listening = False
+        #: when jobs were fetched last, monotonic seconds
+        self.fetched_at = 0.0
+        self._outages = outages or OutageLog()
         self._engine = engine
         self._worker = worker
         self._slots = slots
         self._lease_ms = lease_ms
         self._on_listen = on_listen
         self._on_stuck = on_stuck
+        self._on_steps = on_steps
         #: finishes to commit; None is a nudge to look again
         self._inbox: SimpleQueue[_Pending | None] = SimpleQueue()
         self._mutex = threading.Lock()
@@ -101,6 +117,7 @@ class Channel:
         #: when a run ended or jobs came, monotonic seconds
         self._moved_at = 0.0
         self._draining = False
+        self._limited = False
         self._stop_by = float("inf")
         self._consumer_thread = 0
 
@@ -124,12 +141,6 @@ class Channel:
             # Dramatiq pauses its consumers, and rests for seconds after an error: then nobody gathers.
             self._commit_gathered()
         return pending.status
-
-    def abandon(self, job: LeasedJob) -> None:
-        """Leave a run that cannot be committed to the reaper: its lease is renewed no more, and its thread is free."""
-        with self._mutex:
-            self._let_go(job.id, job.token)
-        self._slots.exchange(self, returned=1, wanted=0)
 
     # -- called by other threads of the process --
 
@@ -156,6 +167,11 @@ class Channel:
         """Give the leases that this process holds, as (job id, token)."""
         with self._mutex:
             return [(job.id, job.token) for job in self._held.values()]
+
+    @property
+    def limited(self) -> bool:
+        """Whether a limit of the queue, and not a want of threads, keeps this process from fetching."""
+        return self._limited or len(self._held) >= self.contract.concurrency
 
     def release(self, jobs: Sequence[LeasedJob]) -> None:
         """Hand jobs back that were not started; they go to the head of the queue and no attempt is counted."""
@@ -247,6 +263,9 @@ class Channel:
     def _took(self, reply: CycleReply, want: int) -> list[LeasedJob]:
         unused = want - len(reply.jobs)
         self._moved()
+        self._limited = reply.limited
+        if reply.jobs:
+            self.fetched_at = self._moved_at
         if want:
             self._look = unused == 0
         if unused:
@@ -314,10 +333,13 @@ class Channel:
             with self._mutex:
                 for job in reply.jobs if reply else ():
                     self._held[job.id] = job
+            if reply is not None and reply.outbox:
+                self._on_steps(self.contract.name)
             for pending, status in zip(batch, reply.finishes if reply else (), strict=False):
                 pending.status = status
-                if status in (FinishStatus.STALE, FinishStatus.GONE):
-                    log.warning("lease_lost", job_id=pending.finish.job_id, outcome=str(pending.finish.outcome))
+                if status in _LOST:
+                    event, reason = _LOST[status]
+                    log.warning(event, job_id=pending.finish.job_id, outcome=str(pending.finish.outcome), reason=reason)
             return reply
         finally:
             # Whatever happened, no thread may wait for ever.
@@ -337,29 +359,35 @@ class Channel:
             del self._held[job_id]
 
     def _call(self, request: str, finishes: Sequence[Finish], want: int) -> CycleReply | None:
+        repeat = answered = False
+        # This call and no other: one that is refused for what it carries would else begin and end an outage each time.
+        caller = (self.contract.name, request)
         wait_s = FIRST_RETRY_S
-        repeat = False
-        while True:
-            try:
-                reply = self._engine.cycle(
-                    self.contract,
-                    worker=self._worker,
-                    request=request,
-                    repeat=repeat,
-                    want=want,
-                    lease_ms=self._lease_ms,
-                    finishes=finishes,
-                )
-            except EngineUnavailable as error:
-                if time.monotonic() > self._stop_by:
-                    log.warning("stopped_uncommitted", queue=self.contract.name, jobs=len(finishes), error=error.detail)
-                    return None
-                if not repeat:
-                    log.warning("queue_unavailable", queue=self.contract.name, error=error.detail)
-                repeat = True
-                time.sleep(wait_s)
-                wait_s = min(LAST_RETRY_S, wait_s * 2)
-            else:
-                if repeat:
-                    log.info("queue_available_again", queue=self.contract.name)
-                return reply
+        try:
+            while True:
+                try:
+                    reply = self._engine.cycle(
+                        self.contract,
+                        worker=self._worker,
+                        request=request,
+                        repeat=repeat,
+                        want=want,
+                        lease_ms=self._lease_ms,
+                        finishes=finishes,
+                    )
+                except EngineUnavailable as error:
+                    if time.monotonic() > self._stop_by:
+                        log.warning(
+                            "stopped_uncommitted", queue=self.contract.name, jobs=len(finishes), error=error.detail
+                        )
+                        return None
+                    repeat = True
+                    self._outages.failed(caller, error)
+                    time.sleep(wait_s)
+                    wait_s = min(LAST_RETRY_S, wait_s * 2)
+                else:
+                    answered = True
+                    return reply
+        finally:
+            if repeat:
+                self._outages.ended(caller, answered=answered)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import cast
 
 from dramatiq import Consumer, MessageProxy
@@ -12,7 +13,7 @@ from structlog.stdlib import get_logger
 
 from shared.broker.channel import Channel
 from shared.broker.message import JobMessage, decode_message, encode_error
-from shared.engine.engine import Finish, LeasedJob, NewJob, Outcome
+from shared.engine.engine import Finish, LeasedJob, Outcome
 from shared.engine.record import to_json
 
 log = get_logger(__name__)
@@ -24,7 +25,6 @@ class JobConsumer(Consumer):
     Args:
         channel: the queue.
         timeout_s: longest wait for a message.
-        add: adds the jobs that a run left behind; False when the worker stopped before the server could be reached.
         is_private: whether the arguments of an actor of that name are kept out of logs.
         started: told of a message before it is given out.
         ended: told of a message after its end was committed.
@@ -35,14 +35,12 @@ class JobConsumer(Consumer):
         channel: Channel,
         *,
         timeout_s: float,
-        add: Callable[[list[NewJob]], bool],
         is_private: Callable[[str], bool],
         started: Callable[[JobMessage], None],
         ended: Callable[[JobMessage], None],
     ) -> None:
         self._channel = channel
         self._timeout_s = timeout_s
-        self._add = add
         self._is_private = is_private
         self._started = started
         self._ended = ended
@@ -90,17 +88,9 @@ class JobConsumer(Consumer):
         self._channel.release(ready)
 
     def _commit(self, message: JobMessage, finish: Finish) -> None:
-        added = False
-        try:
-            # Before the finish: if we die in between they are added again with the run, but never lost.
-            added = not message.followers or self._add(message.followers)
-        finally:
-            if not added:
-                self._channel.abandon(message.job)
-                self._ended(message)
-        if not added:
-            log.warning("stopped_uncommitted", job_id=finish.job_id, followers=len(message.followers))
-            return
+        if message.followers:
+            # With the finish and not before or after it: what they do happens exactly if this run counts.
+            finish = replace(finish, followers=tuple(message.followers))
         self._channel.commit(finish)
         self._ended(message)
 

@@ -29,7 +29,8 @@ class JobMessage(MessageProxy):
         job: the lease.
         context: what its handler is given, for jobs with a contract.
         outcome: how the run ended, once that is decided; it is committed when Dramatiq acknowledges the message.
-        followers: jobs to be added before that, because they were enqueued after the run (pipelines, callbacks).
+        followers: jobs that are added with that: enqueued after the run (pipelines, callbacks), or staged by the
+            handler.
         error: what the run raised.
         result: what the handler of a job with a contract returned.
         run_ended: called at the end of such a handler, by its thread; after it nothing interrupts the thread.

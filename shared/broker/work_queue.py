@@ -32,6 +32,11 @@ class WorkQueue(PriorityQueue[T], Generic[T]):
         self._sleepers = 0
         self._waking = False
 
+    @property
+    def sleepers(self) -> int:
+        """Threads that wait for an item."""
+        return self._sleepers
+
     def put(self, item: T, block: bool = True, timeout: float | None = None) -> None:  # noqa: ARG002 - never full
         """See :meth:`queue.Queue.put`; never blocks."""
         with self.mutex:

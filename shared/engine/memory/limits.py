@@ -183,5 +183,7 @@ class Gate:
         return limit
 
     def _group_limit(self, group: str, name: str) -> RateLimit | int | None:
+        if not group:
+            return None  # jobs that name no group take turns with the groups, but are nobody's tenant
         own = self._queue.group_limits.get(group, {})
         return own[name] if name in own else self._limit(f"group_{name}")

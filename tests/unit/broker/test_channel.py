@@ -230,16 +230,6 @@ def test_the_late_end_of_a_lost_lease_leaves_the_new_one_alone() -> None:
     assert channel.held() == [(leased(1).id, 2)], "nobody would renew it, and the second run would be lost as well"
 
 
-def test_a_run_that_is_abandoned_late_leaves_the_new_lease_alone() -> None:
-    engine = FakeEngine([[leased(1)], [leased(1, token=2)]])
-    channel, _ = channel_over(engine, threads=2)
-    channel.step(0)
-    channel.wake()
-    channel.step(0)
-    channel.abandon(leased(1))
-    assert channel.held() == [(leased(1).id, 2)]
-
-
 def test_what_becomes_due_is_acted_on_with_no_thread_free_however_often_the_consumer_looks() -> None:
     engine = FakeEngine([[leased(1)]], next_ms=100)
     channel, _ = channel_over(engine, threads=1)

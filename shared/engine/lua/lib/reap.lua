@@ -4,6 +4,10 @@
 -- between is failed with that reason (a "poison" job), or it would kill workers for ever.
 
 local REAP = 100
+-- A worker that reaches the server calls here more often, milliseconds: each 5 s when idle, each 10 s when busy.
+local OUTAGE = 15000
+-- How soon after an outage a worker that lives has called, milliseconds: the patience for a reply, and a margin.
+local GRACE = 6000
 local STALLED = '{"type":"Stalled","code":"stalled","retryable":true,"message":"The worker died or froze while it '
   .. 'ran this job (its lease ran out)."}'
 
@@ -32,7 +36,26 @@ local function reap_job(id, key, now, f, i, default_max_stalls)
   end
 end
 
+-- When nobody called for long, it was the server that was away, and not every worker that died. Their leases have run
+-- out all the same, and whoever comes first would take the jobs that the others run, at each outage anew.
+local function forgive_outage(now)
+  local seen = redis.call('HGET', META, 'seen')
+  local silence = seen and now - tonumber(seen)
+  if silence and silence < 1000 then return end
+  if silence and silence > OUTAGE then
+    local late = redis.call('ZRANGEBYSCORE', ACTIVE, '-inf', now + GRACE)
+    for n = 1, #late do
+      redis.call('ZREM', ACTIVE, late[n])
+      redis.call('ZADD', ACTIVE, now + GRACE, late[n])
+    end
+  end
+  -- It comes first: see write_even_when_full.
+  redis.call('HDEL', META, 'seen')
+  redis.call('HSET', META, 'seen', now)
+end
+
 local function reap(now, default_max_stalls)
+  forgive_outage(now)
   local ids = redis.call('ZRANGEBYSCORE', ACTIVE, '-inf', now, 'LIMIT', 0, REAP)
   for n = 1, #ids do
     local id = ids[n]

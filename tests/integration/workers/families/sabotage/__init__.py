@@ -1,0 +1,1 @@
+"""A family whose jobs break the process that runs them."""
