@@ -176,14 +176,14 @@ def test_a_fan_in_of_hundreds_over_three_queues(engine: Engine) -> None:
     assert all(result == DependencyResult("completed", 1) for result in results.values())
 
 
-def test_a_fan_out_of_two_thousand(engine: Engine) -> None:
+def test_a_fan_out_of_more_than_a_thousand(engine: Engine) -> None:
     first = make_job()
-    jobs = [make_job("r") for _ in range(2_000)]
+    jobs = [make_job("r") for _ in range(1_100)]
     engine.add_flow(NewFlow(new_job_id("q"), [FlowJob(first), *(FlowJob(job, [Dependency(first.id)]) for job in jobs)]))
-    assert engine.counts("r").blocked == 2_000
+    assert engine.counts("r").blocked == 1_100
     leave(engine, lease(engine)[0])
     counts = engine.counts("r")
-    assert (counts.blocked, counts.waiting) == (0, 2_000)
+    assert (counts.blocked, counts.waiting) == (0, 1_100)
 
 
 def test_a_retry_does_not_release_what_runs_after(engine: Engine) -> None:
