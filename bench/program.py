@@ -17,7 +17,7 @@ import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 
 from shared.broker.broker import JobBroker
-from shared.contracts.queue import QueueContract, RateLimit
+from shared.contracts.queue import QueueContract, QueueLimits, RateLimit
 
 #: bytes of a job's argument
 PAYLOAD = "x" * 200
@@ -39,7 +39,7 @@ class Program:
         self.broker: dramatiq.Broker
         if peer == "callboard":
             # With all that it can do at once: the limit is there and does not bind.
-            contract = QueueContract("bench", concurrency=threads, rate_limit=RateLimit(10_000_000, 1000))
+            contract = QueueContract("bench", concurrency=threads, limits=QueueLimits(rate=RateLimit(10_000_000, 1000)))
             self.broker = JobBroker(url=url, queues={"bench": contract})
         else:
             self.broker = RedisBroker(url=url)  # type: ignore[no-untyped-call]

@@ -10,7 +10,7 @@ import dramatiq
 from bench.peers import runs
 from shared.broker.broker import JobBroker
 from shared.broker.message import encode_message
-from shared.contracts.queue import QueueContract, RateLimit, Retention
+from shared.contracts.queue import QueueContract, QueueLimits, RateLimit, Retention
 from shared.engine.engine import NewJob
 from shared.engine.keys import new_job_id
 
@@ -23,7 +23,9 @@ class Program:
     """The broker and its two actors."""
 
     def __init__(self, url: str, concurrency: int, retention: Retention) -> None:
-        contract = QueueContract(QUEUE, concurrency=concurrency, rate_limit=RATE_LIMIT, retention=retention)
+        contract = QueueContract(
+            QUEUE, concurrency=concurrency, limits=QueueLimits(rate=RATE_LIMIT), retention=retention
+        )
         self.broker = JobBroker(url=url, queues={QUEUE: contract})
 
         @dramatiq.actor(broker=self.broker, queue_name=QUEUE)
