@@ -17,6 +17,7 @@ import redis
 from shared.contracts.queue import QueueContract, QueueLimits, Retention
 from shared.engine.adding import AddStatus
 from shared.engine.engine import CycleReply, Engine, Finish, FinishStatus, JobRecord, LeasedJob, NewJob, Outcome
+from shared.engine.flows import Dependency, FlowJob, NewFlow
 from shared.engine.keys import Keys, new_job_id
 from shared.engine.loader import Script
 from shared.engine.redis import RedisEngine
@@ -219,6 +220,14 @@ def statuses(engine: Engine, jobs: Sequence[NewJob], queue: str = "q") -> list[A
 
 def add_one(engine: Engine, **fields: Any) -> str:
     return add(engine, 1, **fields)[0]
+
+
+def add_blocked(engine: Engine) -> str:
+    """Add a job that runs after one of another queue; gives its id."""
+    first, then = make_job("elsewhere"), make_job()
+    engine.add_flow(NewFlow(new_job_id("elsewhere"), [FlowJob(first), FlowJob(then, [Dependency(first.id)])]))
+    assert state_of(engine, then.id) == "blocked"
+    return then.id
 
 
 def cycle(

@@ -1,6 +1,6 @@
 """A queue as simple as it can be said: what the state machine holds the engine against.
 
-Time stands still in it: delays and leases are so long that they end only when the test says so.
+Time stands still in it: delays and leases are so long that they end only when the test says so, and windows never end.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from shared.engine.adding import Added, AddStatus
+from shared.engine.adding import Added, AddStatus, Dedupe, DedupeMode
 from shared.engine.engine import DEFAULT_MAX_STALLS, Finish, FinishStatus, LeaseStatus, NewJob, Outcome
 from shared.engine.states import FINISHED, State
 
@@ -36,12 +36,17 @@ class ModelJob:
     cancel_requested: bool = False
     #: whether the time for which it asked to be kept is over
     outlived: bool = False
+    dedupe: Dedupe | None = None
 
 
 class Model:
     def __init__(self) -> None:
         self.jobs: dict[str, ModelJob] = {}
         self.paused = False
+        #: jobs that may run at once
+        self.concurrency: int | None = None
+        #: deduplication key -> the job that holds it, which may be gone
+        self.holders: dict[str, str] = {}
         self._places = 0
         self._ends = 0
 
@@ -59,15 +64,31 @@ class Model:
     def add(self, jobs: Sequence[NewJob]) -> list[Added]:
         answers = []
         for job in jobs:
-            status = AddStatus.REPEATED if job.id in self.jobs else AddStatus.NEW
-            answers.append(Added(status, job.id))
+            answers.append(self._answer(job))
             if answers[-1].is_new:
                 most = DEFAULT_MAX_STALLS if job.max_stalls is None else job.max_stalls
-                made = ModelJob(job.id, job.priority, State.DELAYED, most, job.keep_s is not None)
+                made = ModelJob(job.id, job.priority, State.DELAYED, most, job.keep_s is not None, dedupe=job.dedupe)
                 self.jobs[job.id] = made
-                if not job.delay_ms:
+                if job.dedupe:
+                    self.holders[job.dedupe.key] = job.id
+                if not job.delay_ms and not (job.dedupe and job.dedupe.mode is DedupeMode.DEBOUNCE):
                     self._wait(made)
+            elif answers[-1].status is AddStatus.REPLACED:
+                replaced = self.jobs[answers[-1].job_id]
+                replaced.priority, replaced.due = job.priority, None
         return answers
+
+    def _answer(self, job: NewJob) -> Added:
+        if job.id in self.jobs:
+            return Added(AddStatus.REPEATED, job.id)
+        holder = self.holders.get(job.dedupe.key) if job.dedupe else None
+        if job.dedupe is None or holder is None:
+            return Added(AddStatus.NEW, job.id)
+        if job.dedupe.mode is not DedupeMode.DEBOUNCE:
+            return Added(AddStatus.DUPLICATE, holder)
+        if holder in self.jobs and self.jobs[holder].state is State.DELAYED:
+            return Added(AddStatus.REPLACED, holder)
+        return Added(AddStatus.NEW, job.id)
 
     def cycle(
         self, finishes: Sequence[Finish], *, want: int, worker: str, request: str, repeat: bool
@@ -78,7 +99,7 @@ class Model:
         for job in sorted(due, key=lambda job: job.due or 0):
             self._wait(job)
         jobs = [job for job in self.of(State.ACTIVE) if repeat and (job.worker, job.request) == (worker, request)]
-        while not self.paused and len(jobs) < want and (waiting := self.of(State.WAITING)):
+        while not self.paused and self.has_room() and len(jobs) < want and (waiting := self.of(State.WAITING)):
             job = waiting[0]
             job.state, job.due = State.ACTIVE, None
             job.token += 1
@@ -87,15 +108,18 @@ class Model:
             jobs.append(job)
         return statuses, [(job.id, job.token) for job in jobs]
 
+    def has_room(self) -> bool:
+        return self.concurrency is None or len(self.of(State.ACTIVE)) < self.concurrency
+
     def reap(self) -> list[str]:
         expired = [job for job in self.of(State.ACTIVE) if job.due is not None]
         for job in expired:
             job.token += 1
             job.stalls += 1
             if job.cancel_requested:
-                job.state = State.CANCELLED
+                self._finished(job, State.CANCELLED)
             elif job.stalls > job.max_stalls:
-                job.state = State.FAILED
+                self._finished(job, State.FAILED)
             else:
                 job.attempt -= 1
                 self._wait(job, head=True)
@@ -124,7 +148,7 @@ class Model:
         if job.state is State.ACTIVE:
             job.cancel_requested = True
         elif job.state in (State.WAITING, State.DELAYED):
-            job.state = State.CANCELLED
+            self._finished(job, State.CANCELLED)
         else:
             return False
         return True
@@ -133,6 +157,8 @@ class Model:
         if job.state not in (State.FAILED, State.CANCELLED):
             return False
         job.attempt, job.stalls, job.furthest, job.cancel_requested, job.outlived = 0, 0, 0.0, False, False
+        if job.dedupe and job.dedupe.mode is DedupeMode.REJECT:
+            self.holders.setdefault(job.dedupe.key, job.id)
         self._wait(job)
         return True
 
@@ -145,8 +171,24 @@ class Model:
     def remove(self, job: ModelJob) -> bool:
         if job.state is State.ACTIVE:
             return False
+        if job.dedupe and job.dedupe.mode is not DedupeMode.THROTTLE:
+            self._free(job)
         del self.jobs[job.id]
         return True
+
+    def reprioritise(self, job: ModelJob, priority: int) -> bool:
+        if job.state not in (State.WAITING, State.DELAYED):
+            return False
+        job.priority = priority
+        if job.state is State.WAITING:
+            self._wait(job)
+        return True
+
+    def drain(self, *, delayed: bool) -> int:
+        jobs = self.of(State.WAITING) + (self.of(State.DELAYED) if delayed else [])
+        for job in jobs:
+            self.remove(job)
+        return len(jobs)
 
     def pause(self, paused: bool) -> bool:
         changed = self.paused is not paused
@@ -167,6 +209,15 @@ class Model:
                 del self.jobs[job.id]
 
     # -- parts --
+
+    def _finished(self, job: ModelJob, state: State) -> None:
+        job.state = state
+        if job.dedupe and (job.dedupe.mode is DedupeMode.DEBOUNCE or not job.dedupe.window_ms):
+            self._free(job)
+
+    def _free(self, job: ModelJob) -> None:
+        if job.dedupe and self.holders.get(job.dedupe.key) == job.id:
+            del self.holders[job.dedupe.key]
 
     def _wait(self, job: ModelJob, *, head: bool = False) -> None:
         self._places += 1
@@ -189,11 +240,11 @@ class Model:
         outcome = finish.outcome
         job.due = None
         if outcome is Outcome.COMPLETE:
-            job.state = State.COMPLETED
+            self._finished(job, State.COMPLETED)
         elif outcome is Outcome.FAIL:
-            job.state = State.FAILED
+            self._finished(job, State.FAILED)
         elif outcome is Outcome.CANCEL or job.cancel_requested:
-            job.state = State.CANCELLED
+            self._finished(job, State.CANCELLED)
         else:
             job.sent_back = job.token
             if outcome is Outcome.RELEASE:

@@ -11,6 +11,8 @@ import pytest
 
 from shared.engine.adding import Added, AddStatus, Dedupe, DedupeMode
 from shared.engine.engine import Engine, LeasedJob, NewJob, Outcome
+from shared.engine.flows import Dependency, FlowJob, NewFlow
+from shared.engine.keys import new_job_id
 from shared.engine.states import State
 from shared.errors import ValidationFailed
 from tests.engine.harness import (
@@ -25,6 +27,7 @@ from tests.engine.harness import (
     make_job,
     read,
     run_one,
+    settle,
     state_of,
     statuses,
     take,
@@ -398,6 +401,40 @@ def test_a_job_that_is_replaced_by_one_due_before_all_others_wakes_somebody(engi
     is_armed(engine)
     add_keyed(engine, DEBOUNCE, LONG_MS, delay_ms=20_000)
     assert is_armed(engine)
+
+
+def test_a_job_that_waits_for_its_next_attempt_is_delayed_too(rig: Rig) -> None:
+    holder = add_keyed(rig.engine, DEBOUNCE, LONG_MS).job_id
+    end(rig.engine, run_now(rig, holder), Outcome.RETRY, delay_ms=LONG_MS)
+    assert add_keyed(rig.engine, DEBOUNCE, LONG_MS, body=b'{"a":[{"v":2}]}') == (REPLACED, holder)
+    record = read(rig.engine, holder)
+    assert (record.payload, record.attempt) == ({"v": 2}, 1)
+
+
+def test_a_job_of_a_flow_stays_in_its_flow(rig: Rig) -> None:
+    """Whether it holds its key or none: whatever takes its place, those that run after it wait for its end."""
+    first, then = keyed(DEBOUNCE, LONG_MS, delay_ms=LONG_MS), make_job()
+    flow = NewFlow(new_job_id("q"), [FlowJob(first), FlowJob(then, [Dependency(first.id)])])
+    rig.engine.add_flow(flow)
+    add_keyed(rig.engine, DEBOUNCE, LONG_MS)
+    assert read(rig.engine, first.id).flow_id == flow.id
+    end(rig.engine, run_now(rig, first.id))
+    settle(rig.engine, "q")
+    assert state_of(rig.engine, then.id) == "waiting"
+
+
+@pytest.mark.parametrize("mode", list(DedupeMode))
+def test_a_flow_does_not_hang_on_a_key_that_another_job_holds(engine: Engine, mode: DedupeMode) -> None:
+    holder = add_keyed(engine, mode, LONG_MS, delay_ms=LONG_MS).job_id
+    first, then = keyed(mode, LONG_MS), make_job()
+    engine.add_flow(NewFlow(new_job_id("q"), [FlowJob(first), FlowJob(then, [Dependency(first.id)])]))
+    settle(engine, "q")
+    for job_id in (holder, first.id):
+        if state_of(engine, job_id) == "delayed":
+            engine.promote(job_id)
+    cycle(engine, [finish(job) for job in cycle(engine, want=2).jobs])
+    settle(engine, "q")
+    assert state_of(engine, then.id) in ("waiting", "failed"), "it waits for ever"
 
 
 LEFT: dict[str, Callable[[Rig, str], object]] = {

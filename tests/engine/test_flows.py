@@ -176,14 +176,14 @@ def test_a_fan_in_of_hundreds_over_three_queues(engine: Engine) -> None:
     assert all(result == DependencyResult("completed", 1) for result in results.values())
 
 
-def test_a_fan_out_of_two_thousand(engine: Engine) -> None:
+def test_a_fan_out_of_more_than_a_thousand(engine: Engine) -> None:
     first = make_job()
-    jobs = [make_job("r") for _ in range(2_000)]
+    jobs = [make_job("r") for _ in range(1_100)]
     engine.add_flow(NewFlow(new_job_id("q"), [FlowJob(first), *(FlowJob(job, [Dependency(first.id)]) for job in jobs)]))
-    assert engine.counts("r").blocked == 2_000
+    assert engine.counts("r").blocked == 1_100
     leave(engine, lease(engine)[0])
     counts = engine.counts("r")
-    assert (counts.blocked, counts.waiting) == (0, 2_000)
+    assert (counts.blocked, counts.waiting) == (0, 1_100)
 
 
 def test_a_retry_does_not_release_what_runs_after(engine: Engine) -> None:
@@ -504,6 +504,15 @@ def test_a_flow_that_is_added_twice_is_there_once(rig: Rig) -> None:
     assert sorted(run(rig.engine, made)) == ["b", "c", "d"]
 
 
+def test_a_flow_that_has_run_is_not_run_again(engine: Engine) -> None:
+    made = added(engine, "a>b", b="r")
+    assert run(engine, made, completed_count=0) == ["a", "b"]
+    engine.add_flow(made.flow)
+    settle(engine, *QUEUES)
+    assert run(engine, made) == []
+    assert set(made.states(engine).values()) == {None}
+
+
 def test_a_flow_is_there_in_whole_or_not_at_all(rig: Rig) -> None:
     """Whoever adds it dies after each of its calls to the server; another takes the steps that are left."""
     calls, died, absent = 0, True, 0
@@ -637,6 +646,7 @@ def test_retrying_a_flow_runs_what_failed_and_what_depends_on_it(engine: Engine)
     assert made.states(engine) == {"a": "completed", "b": "waiting", "c": "completed", "d": "blocked", "e": "blocked"}
     assert made.record(engine).state == "running"
     assert list(read(engine, made.ids["d"]).waits_for) == [made.ids["b"]]
+    assert set(engine.results(made.ids["d"])) == {made.ids["c"]}, "the other has not ended"
     assert run(engine, made) == ["b", "d", "e"]
     assert made.record(engine).state == "completed"
     assert {name: engine.results(made.ids["d"])[made.ids[name]].result for name in "bc"} == {"b": "b", "c": "c"}

@@ -93,13 +93,39 @@ def test_a_new_group_waits_for_one_turn_of_each_other_at_most(engine: Engine, ot
     assert lone in start(engine, len(others) + 1, at_once=False)
 
 
-def test_a_group_that_always_comes_back_takes_no_turns_of_others(engine: Engine) -> None:
-    add(engine, 40, group="a")
+@pytest.mark.parametrize(("big", "others"), [("a", "b"), ("b", "a"), ("b", "ac")])
+def test_groups_that_always_come_back_take_no_turns_of_another(engine: Engine, big: str, others: str) -> None:
+    """Each of them has a job whenever a turn is to be had, and never two."""
+    ids = add(engine, 40, group=big)
+    waits = {group: add_one(engine, group=group) for group in others}
+    started: list[str] = []
+    for _ in range(24):
+        started.append(take_one(engine).id)
+        waits |= {group: add_one(engine, group=group) for group, job_id in waits.items() if job_id == started[-1]}
+    share = 24 // (1 + len(others))
+    assert share - 1 <= len([job_id for job_id in started if job_id in ids]) <= share + 1
+
+
+@pytest.mark.parametrize("names", ["abcdefghijklmnopqrstuvwx", "zyxwvutsrqponmlkjihgfedc"])
+def test_groups_that_are_always_new_do_not_hold_up_one_that_was_there(engine: Engine, names: str) -> None:
+    ids = add(engine, 40, group="k_")
+    started: list[str] = []
+    for name in names:
+        add_one(engine, group=name)
+        started.append(take_one(engine).id)
+    assert len([job_id for job_id in started if job_id in ids]) >= 3
+
+
+@pytest.mark.parametrize("grouped_first", [True, False])
+def test_jobs_without_a_group_are_not_held_up(engine: Engine, grouped_first: bool) -> None:
+    if grouped_first:
+        add_one(engine, group="a")
+    plain = add(engine, 40)
     started: list[str] = []
     for _ in range(20):
-        add_one(engine, group="b")
+        add_one(engine, group="a")
         started.append(take_one(engine).id)
-    assert 9 <= groups_of(engine, started).count("a") <= 11
+    assert 9 <= len([job_id for job_id in started if job_id in plain]) <= 11
 
 
 def test_a_lone_job_behind_thousands_of_another_group(engine: Engine) -> None:

@@ -350,6 +350,36 @@ def test_room_made_by_a_worker_that_wants_nothing_wakes_another(engine: Engine, 
     assert is_armed(engine)
 
 
+@pytest.mark.parametrize("group", [None, "a"])
+def test_room_made_by_reaping_wakes_somebody(rig: Rig, group: str | None) -> None:
+    """Also when what ran does not run again."""
+    queue = limited(concurrency=1)
+    add_one(rig.engine, max_stalls=0, group=group)
+    waits = add_one(rig.engine, group=group)
+    poison = take_one(rig.engine, queue=queue)
+    cycle(rig.engine, want=1, queue=queue)
+    is_armed(rig.engine)
+    rig.expire(poison.id)
+    rig.engine.reap("q")
+    assert state_of(rig.engine, poison.id) == "failed"
+    assert is_armed(rig.engine)
+    assert take_one(rig.engine, queue=queue).id == waits
+
+
+def test_a_start_that_a_full_worker_was_told_the_time_of_is_timed_by_another(engine: Engine) -> None:
+    """As with delays: whoever has no thread to spare would not look in time."""
+    queue = limited(rate=RateLimit(1, LONG_MS))
+    add(engine, 2)
+    is_armed(engine)
+    reply = cycle(engine, want=1, queue=queue)
+    assert len(reply.jobs) == 1
+    assert is_armed(engine)
+    reply = cycle(engine, want=1, queue=queue, worker="w2")
+    assert reply.next_ms is not None
+    assert reply.next_ms <= LONG_MS
+    assert not is_armed(engine), "now somebody knows who has a thread to spare"
+
+
 def test_room_that_is_used_up_at_once_wakes_nobody(engine: Engine) -> None:
     queue = limited(concurrency=1)
     add(engine, 3)

@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from shared.engine.adding import Dedupe, DedupeMode
 from shared.engine.engine import Finish, LeasedJob, Outcome
 from shared.engine.keys import new_job_id
 from shared.engine.states import FINISHED, TRANSITIONS, State
@@ -33,6 +34,9 @@ from tests.servers import ValkeyServer
 QUEUE = keeping(completed_count=3, failed_count=4)
 BOUNDS = {State.COMPLETED: 3, State.FAILED: 4, State.CANCELLED: 4}
 DELAY_MS = 600_000
+
+#: how the names begin under which engines store deduplication keys
+KEY_PREFIXES = ("dd:", "key:")
 
 #: event -> the state that it tells; those that tell none are not here
 TELLS = {
@@ -49,7 +53,19 @@ FITS = {
     "remove": set(State) - {State.ACTIVE},
 }
 
-new_jobs = st.fixed_dictionaries(
+#: events that tell of no change of state
+SAYS_NOTHING = {"progress", "cancelling", "reprioritised"}
+
+#: a key is always of one mode; windows never end here
+KEYS = [
+    Dedupe("reject"),
+    Dedupe("reject, and after", DedupeMode.REJECT, DELAY_MS),
+    Dedupe("throttle", DedupeMode.THROTTLE, DELAY_MS),
+    Dedupe("debounce", DedupeMode.DEBOUNCE, DELAY_MS),
+    Dedupe("debounce too", DedupeMode.DEBOUNCE, DELAY_MS),
+]
+
+plain_jobs = st.fixed_dictionaries(
     {
         "priority": st.integers(-2, 2),
         "delay_ms": st.sampled_from([0, 0, DELAY_MS]),
@@ -57,6 +73,14 @@ new_jobs = st.fixed_dictionaries(
         "keep_s": st.sampled_from([None, 3_600]),
     }
 )
+keyed_jobs = st.fixed_dictionaries(
+    {
+        "priority": st.integers(-2, 2),
+        "delay_ms": st.sampled_from([0, DELAY_MS]),
+        "dedupe": st.sampled_from(KEYS),
+    }
+)
+new_jobs = st.one_of(plain_jobs, plain_jobs, keyed_jobs)
 picks = st.integers(0, 10**6)
 finishes = st.lists(
     st.tuples(picks, st.sampled_from(list(Outcome)), st.sampled_from([0, DELAY_MS]), st.booleans()), max_size=4
@@ -104,6 +128,8 @@ class EngineMachine(RuleBasedStateMachine):
             expected_statuses, expected = self.model.cycle(batch, **options)  # type: ignore[arg-type]
             reply = cycle(self.engine, batch, queue=QUEUE, **options)  # type: ignore[arg-type]
             assert reply.finishes == expected_statuses
+            if not self.model.paused:
+                assert reply.limited == bool(self.waiting() and not self.model.has_room())
             given = [(job.id, job.token) for job in reply.jobs]
             # A repeat gives what was lost before what is new; within the former the order says nothing.
             assert (sorted(given), len(given)) == (sorted(expected), len(expected)) if repeat else given == expected
@@ -146,8 +172,42 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule()
     def reap(self) -> None:
+        had_room = self.model.has_room()
         expected = self.model.reap()
         assert sorted(self.engine.reap("q")) == expected
+        self.tell_of_room(had_room)
+
+    @rule(concurrency=st.sampled_from([None, 1, 2, 3]))
+    def limit(self, concurrency: int | None) -> None:
+        had_room = self.model.has_room()
+        self.model.concurrency = concurrency
+        self.engine.set_limits("q", {"concurrency": concurrency})
+        self.tell_of_room(had_room)
+
+    @precondition(lambda self: len(self.model.of(State.WAITING) + self.model.of(State.DELAYED)) > 3)
+    @rule(delayed=st.booleans())
+    def drain(self, delayed: bool) -> None:
+        expected = self.model.drain(delayed=delayed)
+        assert self.engine.drain("q", delayed=delayed) == expected
+
+    @precondition(lambda self: self.ids)
+    @rule(pick=picks, priority=st.integers(-2, 2), fitting=st.booleans())
+    def reprioritise(self, pick: int, priority: int, fitting: bool) -> None:
+        fits = [job.id for job in self.model.jobs.values() if job.state in (State.WAITING, State.DELAYED)]
+        ids = fits if fitting and fits else self.ids
+        job = self.model.jobs.get(ids[pick % len(ids)])
+        if job is None:
+            with pytest.raises(JobNotFound):
+                self.engine.reprioritise(ids[pick % len(ids)], priority)
+            return
+        slept = (job.id, job.place) in self.overslept
+        if self.model.reprioritise(job, priority):
+            self.engine.reprioritise(job.id, priority)
+        else:
+            with pytest.raises(WrongState):
+                self.engine.reprioritise(job.id, priority)
+        if slept:
+            self.overslept.add((job.id, job.place))  # it waits for no less long
 
     @precondition(lambda self: self.ids)
     @rule(pick=picks, action=st.sampled_from(sorted(FITS)), fitting=st.booleans())
@@ -199,7 +259,11 @@ class EngineMachine(RuleBasedStateMachine):
         assert kept == {job.id for job in expected.values() if job.keeps and job.state in FINISHED}
         names = self.rig.stored()
         assert {f"q.{name[4:]}" for name in names if name.startswith("job:")} == set(expected), "lost, or left behind"
-        assert {name for name in names if not name.startswith("job:")} <= {*State, "expires"}
+        keys = {name.partition(":")[2] for name in names if name.startswith(KEY_PREFIXES)}
+        assert keys <= set(self.model.holders)
+        # An engine may forget the key of a job that is past being debounced.
+        assert {key for key in self.model.holders if not key.startswith("debounce")} <= keys
+        assert {name for name in names if not name.startswith(("job:", *KEY_PREFIXES))} <= {*State, "expires"}
 
     @invariant()
     def counts_agree(self) -> None:
@@ -224,7 +288,7 @@ class EngineMachine(RuleBasedStateMachine):
     def somebody_is_woken(self) -> None:
         armed = self.inside.armed()
         assert armed <= 1
-        if self.waiting() - self.overslept and not self.model.paused:
+        if self.waiting() - self.overslept and not self.model.paused and self.model.has_room():
             assert armed == 1
 
     @invariant()
@@ -233,7 +297,7 @@ class EngineMachine(RuleBasedStateMachine):
         after: State | None
         for event in self.engine.events({"q": self.position}, block_ms=0, limit=10_000):
             self.position = event.id
-            if event.job_id is None or event.name in ("progress", "cancelling"):
+            if event.job_id is None or event.name in SAYS_NOTHING:
                 continue
             if event.name == "added":
                 # The events of an id that was removed and is used anew begin anew.
@@ -241,6 +305,8 @@ class EngineMachine(RuleBasedStateMachine):
                 before, after = None, State.DELAYED if "due_ms" in event.data else State.WAITING
             else:
                 before, after = self.told[event.job_id], TELLS[event.name]
+                if before is after is State.DELAYED:
+                    continue  # it was replaced, and its delay began anew
             assert after in TRANSITIONS[before], f"{event.job_id}: {before} -> {after}"
             self.told[event.job_id] = after
         for job_id, state in self.told.items():
@@ -250,6 +316,11 @@ class EngineMachine(RuleBasedStateMachine):
                 assert None in TRANSITIONS[state] or state is None
 
     # -- parts --
+
+    def tell_of_room(self, had_room: bool) -> None:
+        """Whoever slept on while nothing could start is told when something can."""
+        if not had_room and self.model.has_room():
+            self.overslept = set()
 
     def waiting(self) -> set[tuple[str, int]]:
         return {(job.id, job.place) for job in self.model.of(State.WAITING)}

@@ -16,6 +16,7 @@ from shared.errors import WrongState
 from tests.engine.harness import (
     Rig,
     add,
+    add_blocked,
     add_one,
     cycle,
     end,
@@ -33,14 +34,6 @@ from tests.engine.harness import (
 )
 
 LONG_MS = 600_000
-
-
-def add_blocked(engine: Engine) -> str:
-    """A job that runs after one of another queue; gives its id."""
-    first, then = make_job("elsewhere"), make_job()
-    engine.add_flow(NewFlow(new_job_id("elsewhere"), [FlowJob(first), FlowJob(then, [Dependency(first.id)])]))
-    assert state_of(engine, then.id) == "blocked"
-    return then.id
 
 
 def one_of_each(engine: Engine) -> dict[str, str]:

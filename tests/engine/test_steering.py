@@ -9,7 +9,7 @@ import pytest
 from shared.engine.engine import Engine, FinishStatus, LeaseStatus, Outcome
 from shared.engine.states import State
 from shared.errors import JobNotFound, UnknownQueue, WrongState
-from tests.engine.harness import Rig, add_one, cycle, end, run_one, state_of, take_one
+from tests.engine.harness import Rig, add_blocked, add_one, cycle, end, read, run_one, state_of, take_one
 
 
 def waiting(engine: Engine) -> str:
@@ -42,6 +42,7 @@ def cancelled(engine: Engine) -> str:
 MAKE: dict[str, Callable[[Engine], str]] = {
     "waiting": waiting,
     "delayed": delayed,
+    "blocked": add_blocked,
     "active": active,
     "completed": completed,
     "failed": failed,
@@ -50,10 +51,10 @@ MAKE: dict[str, Callable[[Engine], str]] = {
 
 #: action -> state before -> state after; a state that is not here refuses
 ALLOWED: dict[str, dict[str, str | None]] = {
-    "cancel": {"waiting": "cancelled", "delayed": "cancelled", "active": "active"},
+    "cancel": {"waiting": "cancelled", "delayed": "cancelled", "blocked": "cancelled", "active": "active"},
     "retry": {"failed": "waiting", "cancelled": "waiting"},
     "promote": {"delayed": "waiting"},
-    "remove": dict.fromkeys(("waiting", "delayed", "completed", "failed", "cancelled")),
+    "remove": dict.fromkeys(("waiting", "delayed", "blocked", "completed", "failed", "cancelled")),
 }
 
 
@@ -130,6 +131,7 @@ def test_how_a_job_ends_that_was_to_be_cancelled(engine: Engine, outcome: Outcom
     engine.cancel(job_id)
     assert end(engine, job, outcome) is FinishStatus.COMMITTED
     assert state_of(engine, job_id) == after
+    assert read(engine, job_id).cancel_requested, "somebody who looks later sees why"
     assert cycle(engine, want=1).jobs == []
 
 
@@ -165,6 +167,16 @@ def test_a_retried_job_starts_afresh(rig: Rig) -> None:
     assert again.attempt == 1
     assert rig.engine.lease_status(again.id, again.token) is LeaseStatus.HELD
     assert rig.engine.load_checkpoint(job_id) == b"row 80", "nor what was done"
+
+
+def test_a_job_that_completes_after_it_was_run_again_keeps_no_checkpoint(engine: Engine) -> None:
+    job_id = add_one(engine)
+    job = take_one(engine)
+    engine.save_checkpoint(job_id, job.token, b"row 80")
+    end(engine, job, Outcome.FAIL)
+    engine.retry(job_id)
+    end(engine, take_one(engine))
+    assert engine.load_checkpoint(job_id) is None
 
 
 def test_retried_and_promoted_jobs_go_to_the_end_of_their_priority(engine: Engine) -> None:
