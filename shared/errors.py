@@ -164,6 +164,12 @@ class EngineUnavailable(RetryableError):
     status = 503
 
 
+class UnsupportedServer(CallboardError):
+    """The queue server is older than Callboard can work with."""
+
+    code = "unsupported-server"
+
+
 def error_fields(error: BaseException, *, retryable: bool) -> dict[str, Any]:
     """Describe an error as it is kept with a job.
 

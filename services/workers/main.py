@@ -10,6 +10,7 @@ from dramatiq.middleware import AsyncIO, Middleware, ShutdownNotifications
 from structlog.stdlib import get_logger
 
 from services.workers.bind import bind_family
+from services.workers.check_server import CheckServer
 from services.workers.orphan import StopWithoutMaster
 from shared.broker.broker import JobBroker
 from shared.broker.middleware.jobs import Jobs
@@ -33,6 +34,7 @@ def middleware(engine: RedisEngine) -> list[Middleware]:
         RunTimeLimit(interval=250),
         # about the process, not about runs
         StopWithoutMaster(),
+        CheckServer(engine.server),
     ]
 
 

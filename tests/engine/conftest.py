@@ -15,11 +15,23 @@ def redis_rig(request: pytest.FixtureRequest) -> AbstractContextManager[Rig]:
     return closing(RedisRig(request.getfixturevalue("valkey"), request.getfixturevalue("namespace")))
 
 
+def cluster_rig(request: pytest.FixtureRequest) -> AbstractContextManager[Rig]:
+    return closing(RedisRig(request.getfixturevalue("cluster"), request.getfixturevalue("namespace")))
+
+
 #: implementation -> what it is tested with; a further engine is added here and nowhere else
-RIGS: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[Rig]]] = {"redis": redis_rig}
+RIGS: dict[str, Callable[[pytest.FixtureRequest], AbstractContextManager[Rig]]] = {
+    "redis": redis_rig,
+    "cluster": cluster_rig,
+}
 
 
-@pytest.fixture(params=[pytest.param("redis", marks=pytest.mark.needs_server)])
+@pytest.fixture(
+    params=[
+        pytest.param("redis", marks=pytest.mark.needs_server),
+        pytest.param("cluster", marks=[pytest.mark.needs_server, pytest.mark.shapes]),
+    ]
+)
 def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     with RIGS[request.param](request) as made:
         yield made

@@ -148,8 +148,8 @@ def test_due_jobs_queue_behind_those_that_wait_and_by_priority(rig: Rig) -> None
     late, later = add_one(rig.engine, delay_ms=1_000), add_one(rig.engine, delay_ms=2_000)
     urgent = add_one(rig.engine, delay_ms=3_000, priority=-1)
     waiting = add_one(rig.engine)
-    for ago_ms, job_id in enumerate((urgent, later, late), start=1):
-        rig.make_due(job_id, ago_ms)
+    for ago_s, job_id in enumerate((urgent, later, late), start=1):
+        rig.make_due(job_id, ago_s * 1_000)
     assert [job.id for job in take(rig.engine, 4)] == [urgent, waiting, late, later]
 
 
