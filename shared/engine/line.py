@@ -110,7 +110,7 @@ class Line:
         if connection is None or local.pid != os.getpid():
             # After a fork the connection of the parent is left alone; two processes on one would mix their replies.
             connection = local.connection = self.pool.make_connection()
-            local.pid = os.getpid()
+            local.pid, local.used_at = os.getpid(), time.monotonic()
             self._open.add(connection)
         elif time.monotonic() - local.used_at > TRUST_S:
             self._check(connection)

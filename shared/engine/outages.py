@@ -47,10 +47,10 @@ def unavailable(error: Exception) -> EngineUnavailable | None:
     ):
         return None
     # The text of a connection error names host and port but never the password.
-    if isinstance(error, MovedError):
-        error = MovedError(f"{error} (a node of a Redis Cluster, whose URL begins with redis+cluster://)")
     what = "refuses calls now" if isinstance(error, _ANSWERS) else "does not answer"
-    return EngineUnavailable(f"The queue server {what}: {type(error).__name__}: {error}", retry_after_s=1)
+    hint = " (it is a node of a cluster: begin its URL with redis+cluster://)" if isinstance(error, MovedError) else ""
+    # The text of a connection error names host and port but never the password.
+    return EngineUnavailable(f"The queue server {what}: {type(error).__name__}: {error}{hint}", retry_after_s=1)
 
 
 def translate(error: Exception) -> Exception:
