@@ -15,7 +15,7 @@ from redis.exceptions import AskError, MovedError
 from shared.engine.address import Address
 from shared.engine.blocked import BlockedCalls, ClusterPopper
 from shared.engine.line import Line
-from shared.engine.loader import Script, load_script
+from shared.engine.loader import Script
 from shared.engine.outages import FAILURES, tells_of_failover, translate
 from shared.engine.replies import streams
 from shared.engine.server import Entries, Popper, Server, xread
@@ -96,7 +96,9 @@ class ClusterServer(Server):
         return self._routed(key, lambda line, asking: line.call(*command, asking=asking))
 
     def _put_back(self, key: str) -> None:
-        self._run(load_script("put_back"), key, ())
+        self._call("RPUSH", key, "1")
+        # It may have been raised again meanwhile, and one element is all that it holds.
+        self._call("LTRIM", key, 0, 0)
 
     def _routed(self, key: str, call: Callable[[Line, bool], Any]) -> Any:
         node = self._topology.node_of(key)
