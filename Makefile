@@ -62,11 +62,15 @@ run: $(READY)  ## Start Callboard: queue server (unless REDIS_URL or REDIS_HOST 
 # A server that is missing skips its tests on a laptop and fails them when CI is set. Extra arguments: ARGS='-k name'.
 .PHONY: test
 test: $(READY)  ## Run the tests, but for those that kill processes (ARGS='-k name' narrows them).
-	@$(BIN)/pytest -m "not faults and not deploy" $(ARGS)
+	@$(BIN)/pytest -m "not faults and not shapes and not deploy" $(ARGS)
 
 .PHONY: test-faults
 test-faults: $(READY)  ## Run the tests that kill, freeze and cut off real processes (minutes).
 	@$(BIN)/pytest -m faults --timeout 1800 $(ARGS)
+
+.PHONY: test-shapes
+test-shapes: $(READY)  ## Run the tests on a cluster, behind Sentinels and on older servers (minutes).
+	@$(BIN)/pytest -m shapes $(ARGS)
 
 .PHONY: lint
 lint: $(READY)  ## Check style, types and the import rules.

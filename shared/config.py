@@ -129,7 +129,8 @@ class Settings(_KeepsSecrets):
             return self.redis_url_override.get_secret_value()
         if self.redis_host is not None:
             auth = f":{quote(self.redis_password.get_secret_value(), safe='')}@" if self.redis_password else ""
-            return f"redis://{auth}{self.redis_host}:{self.redis_port}/{self.redis_db}"
+            host = f"[{self.redis_host}]" if ":" in self.redis_host else self.redis_host
+            return f"redis://{auth}{host}:{self.redis_port}/{self.redis_db}"
         return f"unix://{quote(str(self.embedded_socket))}?db={self.redis_db}"
 
     @cached_property

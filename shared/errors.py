@@ -203,6 +203,12 @@ class EngineUnavailable(RetryableError):
     status = 503
 
 
+class UnsupportedServer(CallboardError):
+    """The queue server is older than Callboard can work with."""
+
+    code = "unsupported-server"
+
+
 class EngineOverloaded(EngineUnavailable):
     """The queue server is nearly out of memory and takes no new jobs until some have finished."""
 

