@@ -10,7 +10,7 @@ import redis
 
 from tests.faults.proxy import Match, Moment, Rule
 from tests.faults.requests import script
-from tests.faults.storm.fleet import ProducerSlot, WorkerSlot
+from tests.faults.storm.fleet import ProducerSlot, Slot, WorkerSlot
 from tests.faults.storm.ledger import now_ms
 from tests.faults.storm.site import LEASE_S, Fault, Site
 
@@ -47,7 +47,7 @@ def kill_at_boundary(site: Site, settled: Callable[[bool], None]) -> bool:
         settled(struck)
 
     slot.busy = slot.disabled = True
-    site.arm(slot.proxy.ambush(_nth(script(name), site.chance.randint(1, 3)), moment, strike), fault, done)
+    site.arm(slot.proxy.ambush(_some(site, slot, name), moment, strike), fault, done)
     return True
 
 
@@ -108,7 +108,7 @@ def _on_a_call(
         return False
     name = site.chance.choice(sorted(slot.calls))
     fault = Fault(kind, name, slot.name, slot.life.pid)
-    match = site.marks(_nth(script(name), site.chance.randint(1, 3)), fault)
+    match = site.marks(_some(site, slot, name), fault)
     rule: Rule = getattr(slot.proxy, effect)(match)
 
     def free() -> None:
@@ -146,7 +146,7 @@ def delay_reply(site: Site, settled: Callable[[bool], None]) -> bool:
     name = site.chance.choice(sorted(slot.calls))
     seconds = site.chance.uniform(0.1, 1.5)
     fault = Fault("reply late", f"{name}, {seconds:.1f} s", slot.name, slot.life.pid)
-    rule, release = slot.proxy.hold_reply(site.marks(_nth(script(name), site.chance.randint(1, 3)), fault))
+    rule, release = slot.proxy.hold_reply(site.marks(_some(site, slot, name), fault))
 
     def done(struck: bool) -> None:
         slot.busy = False
@@ -303,17 +303,19 @@ def forget_scripts(site: Site, settled: Callable[[bool], None]) -> bool:
     return False
 
 
-def _nth(match: Match, number: int) -> Match:
-    seen = 0
+def _some(site: Site, slot: Slot, name: str) -> Match:
+    """Match one of the next calls of a script; of one that is seldom called the next."""
+    left = site.chance.randint(1, 3) if slot.calls[name] > 0.2 * slot.calls.total() else 1
+    calls = script(name)
 
-    def nth(request: bytes) -> bool:
-        nonlocal seen
-        if not match(request):
+    def some(request: bytes) -> bool:
+        nonlocal left
+        if not calls(request):
             return False
-        seen += 1
-        return seen >= number
+        left -= 1
+        return left <= 0
 
-    return nth
+    return some
 
 
 #: of every hundred faults or so. A failover belongs here too, where the server has somebody to fail over to.

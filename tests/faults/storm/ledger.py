@@ -94,6 +94,8 @@ def read(path: Path) -> Ledger:
     ledger = Ledger()
     with path.open() as lines:
         for line in lines:
+            if not line.endswith("\n"):
+                break  # it is being written
             kind, *values, at_ms = json.loads(line)
             _TAKE[kind](ledger, at_ms, *values)
     return ledger

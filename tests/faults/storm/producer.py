@@ -36,8 +36,8 @@ class Producer:
         self._plan = read_plan(folder / "plan")
         self._past = read(folder / "ledger") if (folder / "ledger").exists() else Ledger()
         self._writer = Writer(folder / "ledger")
-        #: how many jobs of the plan may be added by now
-        self._allowed = Dial(folder / "allowed")
+        #: how many jobs of the plan may be added by now, and will be in all
+        self._allowed, self._limit = Dial(folder / "allowed"), Dial(folder / "limit")
         self._engine = engine
         self._cancels: list[tuple[float, str]] = []
 
@@ -49,9 +49,11 @@ class Producer:
                 self._cancel_later(job)
         for start in range(0, len(self._plan), BATCH):
             batch = [job for job in self._plan[start : start + BATCH] if job.id not in done]
-            while batch and self._allowed.read() < start + BATCH:
+            while batch and start < self._limit.read() and self._allowed.read() < start + BATCH:
                 self._cancel_due()
                 time.sleep(0.005)
+            if start >= self._limit.read():
+                break
             self._add(batch)
             self._cancel_due()
         while self._cancels:

@@ -27,7 +27,7 @@ from tests.faults.storm.ledger import now_ms
 from tests.faults.storm.watch import Watch
 from tests.servers import ValkeyServer
 
-WORKERS = 5
+WORKERS = 6
 LEASE_S = 2.0
 QUEUES = tuple(queue.name for queue in FAMILY.queues)
 #: an armed fault that met no such call by then is tried again elsewhere, seconds
@@ -67,7 +67,8 @@ class Site:
         self.chance = chance
         self.engine = RedisEngine.from_url(server.url, NAMESPACE)
         self.watch = Watch(server.url, NAMESPACE, QUEUES)
-        self.allowed = Dial(folder / "allowed")
+        #: how many jobs of the plan may be added by now, and will be in all
+        self.allowed, self.limit = Dial(folder / "allowed"), Dial(folder / "limit")
         self.workers = [WorkerSlot(str(n), folder, server.socket, lease_s=LEASE_S) for n in range(1, WORKERS + 1)]
         self.producer: ProducerSlot | None = None
         #: those that struck, in order

@@ -16,14 +16,15 @@ from tests.faults.storm.site import Site
 RATE = 75.0
 #: how long the last jobs may take once the storm is over, seconds
 CALM_S = 60.0
-#: how far the jobs may be ahead of the faults, as a share of all
-LEAD = 0.03
+#: the plan holds so many times the jobs that are asked for: they go on until the last fault has struck
+RESERVE = 3
 
 
 def raise_storm(site: Site, *, jobs: int, faults: int) -> list[Planned]:
-    """Put so many jobs through so many faults; gives the jobs. Some faults more may strike than were asked for."""
-    plan = list(make_plan(jobs, site.folder / "ledger", site.chance))
+    """Put at least so many jobs through at least so many faults; gives the jobs."""
+    plan = list(make_plan(RESERVE * jobs, site.folder / "ledger", site.chance))
     write_plan(site.folder / "plan", plan)
+    site.limit.turn(len(plan))
     _until(site, lambda: len(site.healthy()) == len(site.workers), 30, "the workers are up")
     site.producer = ProducerSlot(site.folder, site.server.socket)
     todo = _draw(faults, site.chance)
@@ -40,8 +41,10 @@ def raise_storm(site: Site, *, jobs: int, faults: int) -> list[Planned]:
     while struck < faults or not site.producer.done:
         site.tick()
         now = time.monotonic()
-        share = 1.0 if struck >= faults else min(1.0, struck / faults + LEAD)
-        site.allowed.turn(min((now - began) * RATE, share * jobs) if share < 1 else (now - began) * RATE)
+        allowed = min(site.limit.read(), (now - began) * RATE)
+        site.allowed.turn(allowed)
+        if struck >= faults and site.limit.read() == len(plan):
+            site.limit.turn(max(jobs, allowed))
         if todo and now >= next_at:
             # A fault that cannot begin now lets the next one go first.
             for _ in range(len(todo)):
@@ -50,7 +53,7 @@ def raise_storm(site: Site, *, jobs: int, faults: int) -> list[Planned]:
                     next_at = max(next_at + pace, now - 2 * pace)
                     break
                 todo.append(begin)
-        assert now - began < 3 * jobs / RATE + 120, f"{struck} of {faults} faults, to do: {len(todo)}"
+        assert now - began < RESERVE * jobs / RATE, f"{struck} of {faults} faults, to do: {len(todo)}"
         time.sleep(0.005)
     _until(site, lambda: site.quiet, 30, "the last faults are over")
     for slot in site.workers:

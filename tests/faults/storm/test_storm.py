@@ -90,7 +90,8 @@ def test_nothing_is_lost_in_a_storm(
     assert not report.lost
     assert not report.state_errors
     assert calm, "every job had ended soon after the storm"
-    assert {job.id for job in plan} <= ledger.acknowledged, "the producer was told of every job"
+    added = sum(job.id in ledger.acknowledged for job in plan)
+    assert added >= JOBS, "the producer was told of every job"
     assert report.faults >= FAULTS
     assert report.interrupted > report.kinds["worker frozen"], "the kills and freezes met running jobs"
     assert report.p99_ms <= BOUND_MS, report.slow
