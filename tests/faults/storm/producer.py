@@ -49,7 +49,7 @@ class Producer:
                 self._cancel_later(job)
         for start in range(0, len(self._plan), BATCH):
             batch = [job for job in self._plan[start : start + BATCH] if job.id not in done]
-            while batch and start < self._limit.read() and self._allowed.read() < start + BATCH:
+            while batch and self._allowed.read() < min(start + BATCH, self._limit.read()):
                 self._cancel_due()
                 time.sleep(0.005)
             if start >= self._limit.read():

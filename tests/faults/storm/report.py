@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,7 +21,9 @@ TAKES_WORKER = ("worker killed", "worker frozen", "worker killed by its job")
 class Recovery:
     """From faults that took workers away to the next start of each job that they held, milliseconds."""
 
-    #: wall time
+    #: until the queue had the job back
+    back_ms: list[float] = field(default_factory=list)
+    #: until it began again
     took_ms: list[float] = field(default_factory=list)
     #: the same without the time in which the server itself was away
     net_ms: list[float] = field(default_factory=list)
@@ -44,6 +47,8 @@ class Report:
     #: those of which an earlier one had come to its end already
     duplicates_done: int
     refusals: int
+    #: errors in the workers' logs that nobody injected
+    surprises: list[str]
     #: leases that ran out although nothing befell their worker or the server
     unexplained: list[str]
     #: interrupted jobs, and how long they waited, milliseconds
@@ -51,6 +56,8 @@ class Report:
     p50_ms: float
     p99_ms: float
     longest_ms: float
+    #: until the queue had them back, whatever then ran before them
+    p99_back_ms: float
     #: with the time in which the server itself was away
     p99_wall_ms: float
     bound_ms: float
@@ -73,10 +80,12 @@ class Report:
             ("duplicate executions", f"{self.duplicates}, of which {self.duplicates_done} after a run that had ended"),
             ("refused or unanswered adds, repeated", f"{self.refusals}"),
             ("leases lost without a fault", f"{len(self.unexplained)}"),
+            ("unexpected errors in the workers' logs", f"{len(self.surprises)}"),
             ("jobs interrupted by a kill or a freeze", f"{self.interrupted}"),
             ("recovery p50 / p99 / longest", f"{self.p50_ms:.0f} / {self.p99_ms:.0f} / {self.longest_ms:.0f} ms"),
             ("script boundaries with a kill", f"{len(self.boundaries)}, {sum(self.boundaries.values())} kills"),
             ("bound on p99: lease + 1 s", f"{self.bound_ms:.0f} ms"),
+            ("p99 until the queue had the job back", f"{self.p99_back_ms:.0f} ms"),
             ("p99 with the server's own outages in it", f"{self.p99_wall_ms:.0f} ms"),
         ]
         rows += [(f"  {kind}", f"{times}") for kind, times in sorted(self.kinds.items())]
@@ -136,7 +145,9 @@ def recovery(
                 continue
             again_ms = _began_again(job.id, following, ledger)
             took_ms = again_ms - fault.at_ms
-            away_ms = sum(max(0.0, min(end, again_ms) - max(start, fault.at_ms)) for start, end in outages)
+            away_ms = _away(fault.at_ms, again_ms, outages)
+            back_ms = float(entry["ended_ms"])
+            found.back_ms.append(back_ms - fault.at_ms - _away(fault.at_ms, back_ms, outages))
             found.took_ms.append(took_ms)
             found.net_ms.append(took_ms - away_ms)
             if took_ms - away_ms > bound_ms:
@@ -169,6 +180,26 @@ def pid_of(entry: Mapping[str, Any]) -> int:
     return int(str(entry["worker"]).split(":")[-2])
 
 
+def surprises(logs: Iterable[str]) -> list[str]:
+    """Name the errors in workers' logs beyond those that their jobs raise and that the kills are told by."""
+    found = []
+    for log in logs:
+        for line in log.splitlines():
+            # Each line is an object but for what Dramatiq's master and the interpreter itself say.
+            if not line.startswith("{"):
+                if "Traceback" in line:
+                    found.append(line)
+                continue
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue  # cut short by a kill
+            told = str(entry.get("event", ""))
+            if entry.get("level") in ("error", "critical") and not told.startswith("Failed to process message"):
+                found.append(line)
+    return found
+
+
 def quantile(values: Sequence[float], share: float) -> float:
     """Give the smallest value that so large a share does not exceed."""
     if not values:
@@ -176,6 +207,10 @@ def quantile(values: Sequence[float], share: float) -> float:
     if share == 0.5:
         return statistics.median(values)
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def _away(start_ms: float, end_ms: float, outages: Sequence[tuple[float, float]]) -> float:
+    return sum(max(0.0, min(end, end_ms) - max(start, start_ms)) for start, end in outages)
 
 
 def _cause(entry: Mapping[str, Any], faults: Sequence[Fault]) -> Fault | None:

@@ -13,7 +13,7 @@ from tests.faults.storm.plan import Planned, make_plan, write_plan
 from tests.faults.storm.site import Site
 
 #: jobs added a second
-RATE = 75.0
+RATE = 65.0
 #: how long the last jobs may take once the storm is over, seconds
 CALM_S = 60.0
 #: the plan holds so many times the jobs that are asked for: they go on until the last fault has struck
@@ -30,7 +30,7 @@ def raise_storm(site: Site, *, jobs: int, faults: int) -> list[Planned]:
     todo = _draw(faults, site.chance)
     began, pace = time.monotonic(), jobs / RATE / faults
     struck = 0
-    next_at = began + 1.0
+    next_at, tell_at = began + 1.0, began
 
     def settled(begin: Begin, it_struck: bool) -> None:
         nonlocal struck
@@ -44,7 +44,10 @@ def raise_storm(site: Site, *, jobs: int, faults: int) -> list[Planned]:
         allowed = min(site.limit.read(), (now - began) * RATE)
         site.allowed.turn(allowed)
         if struck >= faults and site.limit.read() == len(plan):
-            site.limit.turn(max(jobs, allowed))
+            site.limit.turn(max(jobs, int(allowed)))
+        if now >= tell_at:
+            print(f"{now - began:4.0f} s: {site.allowed.read():6.0f} jobs, {struck} faults")
+            tell_at += 20
         if todo and now >= next_at:
             # A fault that cannot begin now lets the next one go first.
             for _ in range(len(todo)):

@@ -25,6 +25,7 @@ from tests.faults.storm.report import (
     duplicates,
     quantile,
     recovery,
+    surprises,
     unexplained_stalls,
 )
 from tests.faults.storm.site import LEASE_S, QUEUES, Site
@@ -36,6 +37,8 @@ from tests.servers import ValkeyServer
 JOBS = int(os.environ.get("STORM_JOBS", "20000"))
 FAULTS = int(os.environ.get("STORM_FAULTS", "520"))
 BOUND_MS = (LEASE_S + 1) * 1000
+#: a small file is rewritten often, and so also while it is killed
+SERVER = {"appendonly": True, "auto_aof_rewrite_min_size": "4mb"}
 #: figures, and the files of a storm that went wrong
 KEPT = ROOT / ".data" / "storm"
 
@@ -47,7 +50,7 @@ def test_nothing_is_lost_in_a_storm(
     seed = int(os.environ.get("STORM_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"seed {seed}")
     began = time.monotonic()
-    site = Site(tmp_path, make_valkey(appendonly=True), random.Random(seed))
+    site = Site(tmp_path, make_valkey(**SERVER), random.Random(seed))
     try:
         plan = raise_storm(site, jobs=JOBS, faults=FAULTS)
         calm = calm_down(site)
@@ -73,11 +76,13 @@ def test_nothing_is_lost_in_a_storm(
         duplicates=again,
         duplicates_done=after_done,
         refusals=ledger.refusals,
+        surprises=surprises(life.log() for slot in site.workers for life in slot.lives),
         unexplained=unexplained_stalls(stored.jobs, faults, site.outages, BOUND_MS),
         interrupted=len(found.net_ms),
         p50_ms=quantile(found.net_ms, 0.5),
         p99_ms=quantile(found.net_ms, 0.99),
         longest_ms=max(found.net_ms, default=0),
+        p99_back_ms=quantile(found.back_ms, 0.99),
         p99_wall_ms=quantile(found.took_ms, 0.99),
         bound_ms=BOUND_MS,
         slow=found.slow,
@@ -110,6 +115,7 @@ def keep_files(report: Report, folder: Path) -> None:
     """Keep the figures, and everything else of a storm that found something."""
     KEPT.mkdir(parents=True, exist_ok=True)
     (KEPT / "report.json").write_text(json.dumps(report.json(), indent=1))
+    shutil.copy(folder / "faults", KEPT / "faults")
     if report.lost or report.state_errors:
-        for name in ("ledger", "faults", "plan"):
+        for name in ("ledger", "plan"):
             shutil.copy(folder / name, KEPT / name)
