@@ -18,8 +18,8 @@ from tests.faults.storm.dial import Dial
 from tests.faults.storm.ledger import now_ms
 from tests.integration.broker.processes import READY, ROOT, WorkerProcess
 
-#: threads of a worker
-THREADS = 8
+#: threads of a worker: twice as many as a queue may take, or long jobs would hold all of them after an outage
+THREADS = 16
 NAMESPACE = "storm"
 
 

@@ -18,16 +18,16 @@ from tests.faults.storm.families.storm.contract import FAMILY
 CONTRACTS = {contract.type.removeprefix("storm."): contract for contract in FAMILY.jobs}
 #: of a hundred jobs
 SHARES = {
-    "quick": 55,
+    "quick": 58,
     "delayed": 12,
     "flaky": 9,
     "doomed": 3,
     "refused": 2,
     "parent": 3,
     "report": 7,
-    "steady": 4,
+    "steady": 3,
     "cancelled while delayed": 2,
-    "cancelled while running": 3,
+    "cancelled while running": 1,
 }
 #: jobs in all for each that kills its workers
 POISON_EVERY = 4_000
@@ -108,7 +108,7 @@ def _planned(kind: str, ledger: str, chance: random.Random) -> Planned:
     elif kind == "report":
         payload.update(steps=chance.randint(2, 5), work_ms=chance.randint(10, 60))
     elif kind == "steady":
-        payload["work_ms"] = chance.randint(500, 2_000)
+        payload["work_ms"] = chance.randint(500, 1_500)
     elif kind == "cancelled while delayed":
         delay_ms, cancel_after_ms = 3_000, chance.randint(0, 3_100)
     elif kind == "cancelled while running":

@@ -220,7 +220,8 @@ def _cause(entry: Mapping[str, Any], faults: Sequence[Fault]) -> Fault | None:
 
 
 def _began_again(job_id: str, following: Mapping[str, Any], ledger: Ledger) -> float:
-    leased_ms = float(following["started_ms"])
-    pid = pid_of(following)
-    runs = [run for run in ledger.runs_of.get(job_id, []) if run.pid == pid and run.began_ms >= leased_ms - 5]
-    return min((run.began_ms for run in runs), default=leased_ms)
+    # A worker that was itself taken away before the job's first line had the job nevertheless.
+    leased_ms, pid = float(following["started_ms"]), pid_of(following)
+    ended_ms = float(following["ended_ms"] or float("inf"))
+    began = [run.began_ms for run in ledger.runs_of.get(job_id, []) if run.pid == pid]
+    return min((at_ms for at_ms in began if leased_ms - 5 <= at_ms <= ended_ms + 5), default=leased_ms)
