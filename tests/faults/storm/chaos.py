@@ -144,7 +144,7 @@ def delay_reply(site: Site, settled: Callable[[bool], None]) -> bool:
     if slot is None or not slot.calls:
         return False
     name = site.chance.choice(sorted(slot.calls))
-    seconds = site.chance.uniform(0.1, 1.5)
+    seconds = site.chance.uniform(0.1, 1.0)
     fault = Fault("reply late", f"{name}, {seconds:.1f} s", slot.name, slot.life.pid)
     rule, release = slot.proxy.hold_reply(site.marks(_some(site, slot, name), fault))
 
@@ -231,7 +231,7 @@ def _server_away(site: Site, settled: Callable[[bool], None], kind: str, end: Ca
         site.outages.append((fault.at_ms or 0, fault.until_ms))
         site.server_done()
 
-    site.later(site.chance.uniform(0, 0.8), start)
+    site.later(site.chance.uniform(0, 0.5), start)
     settled(True)
     return True
 
