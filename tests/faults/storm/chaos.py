@@ -213,7 +213,8 @@ def kill_server_in_rewrite(site: Site, settled: Callable[[bool], None]) -> bool:
     """Kill the server while it writes its append-only file anew."""
     if not site.server_is_calm():
         return False
-    with site.direct() as client:
+    # It may be at it by itself.
+    with site.direct() as client, suppress(redis.ResponseError):
         client.bgrewriteaof()
     return _server_away(site, settled, "server killed in an AOF rewrite", site.server.kill)
 

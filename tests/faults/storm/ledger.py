@@ -22,6 +22,11 @@ def now_ms() -> float:
     return time.clock_gettime(time.CLOCK_REALTIME) * 1000
 
 
+def pid_of(worker: str) -> int:
+    """Read the process out of the name of a worker, ``host:pid:random``."""
+    return int(worker.split(":")[-2])
+
+
 class Writer:
     """Appends to a ledger.
 

@@ -108,7 +108,7 @@ def _planned(kind: str, ledger: str, chance: random.Random) -> Planned:
     elif kind == "report":
         payload.update(steps=chance.randint(2, 5), work_ms=chance.randint(10, 60))
     elif kind == "steady":
-        payload["work_ms"] = chance.randint(500, 1_500)
+        payload["work_ms"] = chance.randint(500, 2_000)
     elif kind == "cancelled while delayed":
         delay_ms, cancel_after_ms = 3_000, chance.randint(0, 3_100)
     elif kind == "cancelled while running":

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from shared.engine.engine import JobRecord
-from tests.faults.storm.ledger import Ledger
+from tests.faults.storm.ledger import Ledger, pid_of
 from tests.faults.storm.site import Fault, Site
 
 #: kinds of fault that take a worker from the jobs that it runs
@@ -140,7 +140,7 @@ def recovery(
         for entry, following in zip(job.attempts, job.attempts[1:], strict=False):
             if entry["outcome"] != "stalled":
                 continue
-            fault = _cause(entry, by_pid.get(pid_of(entry), []))
+            fault = _cause(entry, by_pid.get(pid_of(entry["worker"]), []))
             if fault is None or fault.at_ms is None:
                 continue
             again_ms = _began_again(job.id, following, ledger)
@@ -169,15 +169,10 @@ def unexplained_stalls(
             if entry["outcome"] != "stalled":
                 continue
             start, end = entry["started_ms"] - slack_ms, entry["ended_ms"]
-            near = [fault for fault in by_pid.get(pid_of(entry), []) if start <= (fault.at_ms or 0) <= end]
+            near = [fault for fault in by_pid.get(pid_of(entry["worker"]), []) if start <= (fault.at_ms or 0) <= end]
             if not near and not any(begin <= end and start <= over for begin, over in outages):
                 found.append(f"{job.id}: {entry}")
     return found
-
-
-def pid_of(entry: Mapping[str, Any]) -> int:
-    """Read the process out of the name of a worker, ``host:pid:random``."""
-    return int(str(entry["worker"]).split(":")[-2])
 
 
 def surprises(logs: Iterable[str]) -> list[str]:
@@ -221,7 +216,7 @@ def _cause(entry: Mapping[str, Any], faults: Sequence[Fault]) -> Fault | None:
 
 def _began_again(job_id: str, following: Mapping[str, Any], ledger: Ledger) -> float:
     # A worker that was itself taken away before the job's first line had the job nevertheless.
-    leased_ms, pid = float(following["started_ms"]), pid_of(following)
+    leased_ms, pid = float(following["started_ms"]), pid_of(following["worker"])
     ended_ms = float(following["ended_ms"] or float("inf"))
     began = [run.began_ms for run in ledger.runs_of.get(job_id, []) if run.pid == pid]
     return min((at_ms for at_ms in began if leased_ms - 5 <= at_ms <= ended_ms + 5), default=leased_ms)

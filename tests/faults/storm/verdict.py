@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from shared.engine.engine import Engine, JobRecord
 from shared.engine.states import TRANSITIONS, State
 from tests.faults.storm.families.storm.contract import POISON_STALLS
-from tests.faults.storm.ledger import Execution, Ledger
+from tests.faults.storm.ledger import Execution, Ledger, pid_of
 from tests.faults.storm.plan import Planned
 
 #: the state that a job is in after an event; those that are not here change none
@@ -125,6 +125,10 @@ def _wrong_completion(job: JobRecord, runs: Sequence[Execution], ledger: Ledger)
         return [f"completed by a run that {run.how or 'never ended'}"]
     if run.attempt != job.attempt:
         return [f"completed by attempt {run.attempt}, and says attempt {job.attempt}"]
+    if run.pid != pid_of(str(job.worker)):
+        return [f"completed by process {run.pid} while {job.worker} held it"]
+    if any(other.token > run.token and other.began_ms < (job.finished_ms or 0) for other in runs):
+        return [f"completed by lease {run.token} when a later one was given"]
     return []
 
 
@@ -133,12 +137,12 @@ def _wrong_attempts(job: JobRecord, wish: Planned | None, runs: Sequence[Executi
     expected = wish.attempts if wish else 1
     if job.state is not State.CANCELLED and expected is not None and job.attempt != expected:
         errors.append(f"took {job.attempt} attempts, expected {expected}")
-    raised = {run.attempt for run in runs if run.how == "raised"}
+    raised = {(run.attempt, run.pid) for run in runs if run.how == "raised"}
     counted = [entry for entry in job.attempts if entry["outcome"] in ("retry", "fail")]
     errors += [
-        f"attempt {entry['attempt']} is recorded as {entry['outcome']}, and no run of it raised"
+        f"attempt {entry['attempt']} is recorded as {entry['outcome']}, and no run of it by {entry['worker']} raised"
         for entry in counted
-        if entry["attempt"] not in raised
+        if (entry["attempt"], pid_of(entry["worker"])) not in raised
     ]
     numbers = [entry["attempt"] for entry in counted]
     if len(numbers) != len(set(numbers)):
