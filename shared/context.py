@@ -207,8 +207,20 @@ class Checkpoint:
         self._port = port
 
     def load(self) -> bytes | None:
-        """Give what was saved last, None on the first run."""
-        return self._port.load_checkpoint(self._job.job_id)
+        """Give what was saved last, None on the first run.
+
+        Raises:
+            LeaseLost: another worker had the job and ended it, and its checkpoint went with that.
+            EngineUnavailable: the queue server does not answer.
+        """
+        state = self._port.load_checkpoint(self._job.job_id)
+        if state is None:
+            # A run that was frozen before its first line must not take a job that is done for one that is new.
+            status = self._port.lease_status(self._job.job_id, self._job.token)
+            self._job.notice(status)
+            if status is LeaseStatus.LOST:
+                raise LeaseLost
+        return state
 
     def save(self, state: bytes) -> None:
         """Save the state, at most 1 MiB.

@@ -70,3 +70,26 @@ def test_a_job_that_lost_its_lease_saves_no_checkpoint(engine: RedisEngine) -> N
     with running(probe.broker):
         assert probe.finished(probe.put()).result is None
         eventually(lambda: ended == ["LeaseLost"])
+
+
+def test_a_run_that_comes_after_the_end_of_its_job_is_not_told_to_begin_anew(engine: RedisEngine) -> None:
+    told = []
+
+    def handler(payload, job):
+        if job.token > 1:
+            job.checkpoint.save(b"all of it")
+            return "done"
+        engine.renew(QUEUE, [(job.job_id, job.token)], -1)
+        eventually(lambda: engine.reap(QUEUE) or engine.lease_status(job.job_id, job.token) < 0)
+        # The end of a job takes its checkpoint along.
+        eventually(lambda: engine.counts(QUEUE).completed == 1)
+        try:
+            told.append(job.checkpoint.load())
+        except Exception as error:
+            told.append(type(error).__name__)
+            raise
+
+    probe = Probe(engine, handler)
+    with running(probe.broker):
+        assert probe.finished(probe.put()).result == "done"
+        eventually(lambda: told == ["LeaseLost"])

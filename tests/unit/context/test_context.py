@@ -195,6 +195,12 @@ def test_a_checkpoint_of_a_job_that_is_to_be_cancelled_is_still_saved(job: JobCo
     assert job.cancelled
 
 
+def test_a_lost_job_whose_checkpoint_is_gone_does_not_begin_anew(job: JobContext, port: FakePort) -> None:
+    port.answer = LOST
+    with pytest.raises(LeaseLost):
+        job.checkpoint.load()
+
+
 def test_a_checkpoint_of_a_lost_job_is_refused(job: JobContext, port: FakePort) -> None:
     port.answer = LOST
     with pytest.raises(LeaseLost):
