@@ -55,7 +55,8 @@ def _rest(job: NewJob, flow_id: str) -> bytes:
     max_stalls = "" if job.max_stalls is None else job.max_stalls
     keep_ms = "" if job.keep_s is None else job.keep_s * 1000
     group = "" if job.group is None else check_name("group", job.group)
-    dedupe = "" if job.dedupe is None else f"{job.dedupe.mode.value} {job.dedupe.window_ms} {job.dedupe.key}"
+    # A job of a flow is needed by others, whoever holds its key.
+    dedupe = "" if job.dedupe is None or flow_id else f"{job.dedupe.mode.value} {job.dedupe.window_ms} {job.dedupe.key}"
     options = to_json(job.options) if job.options else b""
     return f"{max_stalls}\n{keep_ms}\n{group}\n{dedupe}\n{flow_id}\n".encode() + options
 

@@ -33,9 +33,9 @@ TRANSITIONS: dict[State | None, frozenset[State | None]] = {
     None: frozenset({State.WAITING, State.DELAYED, State.BLOCKED}),
     State.WAITING: frozenset({State.ACTIVE, State.CANCELLED, None}),
     State.DELAYED: frozenset({State.WAITING, State.CANCELLED, None}),
-    State.BLOCKED: frozenset({State.WAITING, State.FAILED, State.CANCELLED, None}),
+    State.BLOCKED: frozenset({State.WAITING, State.DELAYED, State.FAILED, State.CANCELLED, None}),
     State.ACTIVE: frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.DELAYED, State.WAITING}),
     State.COMPLETED: frozenset({None}),
-    State.FAILED: frozenset({State.WAITING, None}),
-    State.CANCELLED: frozenset({State.WAITING, None}),
+    State.FAILED: frozenset({State.WAITING, State.BLOCKED, None}),
+    State.CANCELLED: frozenset({State.WAITING, State.BLOCKED, None}),
 }

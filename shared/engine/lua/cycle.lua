@@ -34,9 +34,8 @@ local rate, concurrency, group_rate, group_concurrency = string.match(effective_
 local completed = {} -- scores and ids, written together
 
 local function complete(id, key, f, i, data)
-  f.state, f.at, f.rq = 'completed', now, '-'
   local spent = f.a ~= '1' or has_flag(f.flags, 'k')
-  f.flags = '-'
+  f.state, f.at, f.rq, f.flags = 'completed', now, '-', without_flag(f.flags, 'k')
   if data == '' then
     redis.call('HSET', key, 's', stand(f))
   else
@@ -232,20 +231,30 @@ local function take_turn(jobs)
   local popped = redis.call('ZPOPMIN', GROUP .. group)
   redis.call('ZREM', GROUPED, popped[1])
   if lease(popped[1], jobs) and group ~= '' then redis.call('HINCRBY', RUNNING, group, 1) end
-  set_in_line(group, turn)
+  end_turn(group, turn)
 end
 
--- Jobs that waited before the queue knew groups are a line of their own beside that of the groups.
+-- Jobs that waited before the queue knew groups are like one more group, with a place of its own in line.
+local function is_turn_of_old(old, head)
+  if not head[2] then return true end
+  local priority, other = priority_of(old[2]), priority_of(head[2])
+  if priority ~= other then return priority < other end
+  local place = tonumber(redis.call('HGET', META, 'old') or '-9007199254740992')
+  if place > tonumber(head[2]) then return false end
+  redis.call('HSET', META, 'old', whole(tonumber(head[2]) + TURN))
+  return true
+end
+
 local function lease_by_turns(jobs, most)
   while #jobs < most do
     local head = redis.call('ZRANGE', LINE, 0, 0, 'WITHSCORES')
     local old = redis.call('ZRANGE', WAITING, 0, 0, 'WITHSCORES')
     if not head[2] and not old[2] then return end
-    if head[2] and (not old[2] or tonumber(head[2]) <= tonumber(old[2])) then
-      take_turn(jobs)
-    else
+    if old[2] and is_turn_of_old(old, head) then
       redis.call('ZPOPMIN', WAITING)
       lease(old[1], jobs)
+    else
+      take_turn(jobs)
     end
   end
 end

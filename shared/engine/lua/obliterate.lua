@@ -26,5 +26,5 @@ for _, set in ipairs({'active', 'waiting', 'grouped', 'delayed', 'blocked', 'com
     end
   end
 end
-redis.call('UNLINK', EXPIRES, LINE, PARKED, GROUPED, P .. 'running', P .. 'limiter', OUTBOX, EVENTS, WAKE, META)
+redis.call('UNLINK', EXPIRES, LINE, PARKED, GROUPED, TURNS, P .. 'running', P .. 'limiter', OUTBOX, EVENTS, WAKE, META)
 return 1

@@ -23,7 +23,7 @@ for n = 2, #ARGV, 2 do
   redis.call('HSET', key, 'D:' .. ARGV[n], ARGV[n + 1])
   redis.call('HDEL', key, 'R:' .. ARGV[n])
 end
-f.state, f.a, f.t, f.at, f.flags = 'blocked', '0', '0', '0', '-'
+f.state, f.a, f.t, f.at, f.flags = 'blocked', '0', '0', '0', without_flag(f.flags, 'c')
 redis.call('HSET', key, 's', stand(f), 'dn', (#ARGV - 1) / 2)
 redis.call('ZADD', BLOCKED, server_ms(), id)
 emit('blocked', id, 'n', name_of(stored[2]))

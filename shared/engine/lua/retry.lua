@@ -21,7 +21,7 @@ end
 redis.call('ZREM', P .. f.state, id)
 redis.call('ZREM', EXPIRES, id)
 redis.call('HDEL', key, 'e', 'g', 'pm')
-f.state, f.a, f.t, f.at, f.flags = 'waiting', '0', '0', '0', '-'
+f.state, f.a, f.t, f.at, f.flags = 'waiting', '0', '0', '0', without_flag(f.flags, 'c')
 redis.call('HSET', key, 's', stand(f))
 local mode, _, dedupe_key = string.match(what.dedupe, '^(%S+) (%S+) (.*)$')
 if mode == 'reject' then

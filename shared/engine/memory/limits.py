@@ -115,7 +115,7 @@ class Gate:
 
     def _next_of_lanes(self) -> StoredJob | None:
         queue = self._queue
-        best: tuple[int, int, str] | None = None
+        best: tuple[int, float, str] | None = None
         for group, lane in (queue.lanes or {}).items():
             first = lane.first()
             if first is None or not self._group_open(group):

@@ -54,7 +54,7 @@ class StoredQueue:
         #: waiting jobs by group; None until the queue has seen a grouped job
         self.lanes: dict[str, Ordered] | None = None
         #: when each group last had its turn, counted in turns
-        self.turns: dict[str, int] = {}
+        self.turns: dict[str, float] = {}
         self.turn = 0
         #: what an operator set
         self.limits: Limits = {}
@@ -80,7 +80,16 @@ class StoredQueue:
             self._open_lanes()
         self.sets[State.WAITING].put(job.id, score)
         if self.lanes is not None:
-            self.lanes.setdefault(job.group or "", Ordered()).put(job.id, score)
+            self._lane(job.group or "").put(job.id, score)
+
+    def _lane(self, group: str) -> Ordered:
+        assert self.lanes is not None
+        if group not in self.lanes:
+            # Behind the one whose turn it is: groups that are always new, or always come back, must not hold it up.
+            first = min((self.turns.get(other, 0.0) for other in self.lanes), default=float("-inf"))
+            self.turns[group] = max(self.turns.get(group, 0.0), first + 0.5)
+            self.lanes[group] = Ordered()
+        return self.lanes[group]
 
     def _open_lanes(self) -> None:
         self.lanes = {}

@@ -41,7 +41,7 @@ def test_every_state_can_be_reached_and_left() -> None:
 def test_finished_jobs_change_only_when_somebody_asks(state: State) -> None:
     assert state.finished == (state in FINISHED)
     if state.finished:
-        assert TRANSITIONS[state] <= {State.WAITING, None}
+        assert TRANSITIONS[state] <= {State.WAITING, State.BLOCKED, None}
 
 
 def test_the_document_names_every_answer_to_a_finish() -> None:

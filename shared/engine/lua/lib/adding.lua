@@ -28,7 +28,7 @@ local function meet_holder(dedupe, name, body, priority, due, rest, now)
   local f = standing(stored[1])
   if mode == 'throttle' then return holder, false end
   if mode == 'debounce' then
-    if f and f.state == 'delayed' and f.a == '0' then
+    if f and f.state == 'delayed' then
       replace_delayed(holder, key, f, stored[2], name, body, priority, due, rest, now)
       return holder, true
     end

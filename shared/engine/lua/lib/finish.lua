@@ -46,7 +46,7 @@ end
 
 -- Put a job into a finished state. ``f``: how it stood; ``i``: what it is.
 local function to_finished(id, key, now, f, i, state, field, data)
-  f.state, f.at, f.rq, f.flags = state, now, '-', '-'
+  f.state, f.at, f.rq = state, now, '-'
   if data == '' then
     redis.call('HSET', key, 's', stand(f))
   else

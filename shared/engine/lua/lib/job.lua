@@ -73,6 +73,12 @@ local function with_flag(flags, flag)
   return flags == '-' and flag or flags .. flag
 end
 
+local function without_flag(flags, flag)
+  if flags == '-' then return flags end
+  flags = string.gsub(flags, flag, '')
+  return flags == '' and '-' or flags
+end
+
 local IDENTITY = '^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$'
 
 -- What a job is, as a table.

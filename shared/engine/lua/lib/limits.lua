@@ -31,8 +31,12 @@ local function starts_allowed(key, interval, slack, now_us)
   local stored = redis.call('GET', key)
   if stored then base = math.max(base, tonumber(stored)) end
   -- The clock was set back: what stands further ahead than starts could have moved it would hold the queue for as long.
-  if base > now_us + slack + interval + 1000000 then base = now_us + slack + interval end
-  return math.max(0, math.floor((now_us + slack - base) / interval) + 1), base
+  if base > now_us + slack + interval + 1000000 then
+    base = now_us + slack + interval
+    redis.call('SET', key, string.format('%.3f', base), 'PX', whole(math.ceil((slack + interval) / 1000) + 1000))
+  end
+  -- The small part makes up for the rounding of what is stored: a start that is due counts as due.
+  return math.max(0, math.floor((now_us + slack - base) / interval + 0.000001) + 1), base
 end
 
 local function take_starts(key, interval, base, count, now_us)

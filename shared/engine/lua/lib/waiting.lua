@@ -6,15 +6,18 @@
 --
 -- Groups. Once a queue has seen a job with a group, every job that comes to wait goes into the set of its group (those
 -- without one form the group ''), and the groups stand in a line of their own: a group's score there is the priority of its
--- first job, and a place that grows by one with each turn that it takes. So groups of one priority take turns, and one
--- that joins the line at its head waits for at most one turn of each other. A group that its own limits hold back is
--- parked: it stands in no line, and blocks nobody.
+-- first job, and a place that grows by TURN with each turn that it takes. So groups of one priority take turns. One that
+-- joins stands right behind the head and waits for at most one turn of each other, but a group that comes back stands no
+-- better than if it had stayed: whoever has a job at a time would else be served for ever before those who have many. A
+-- group that its own limits hold back is parked: it stands in no line, and blocks nobody.
 local SPAN = 4398046511104
+local TURN = 4 -- more than 1, so that groups that are new each time don't go before those that wait, one after the other
 
 local LINE = P .. 'line' -- groups that may run, by turn
 local PARKED = P .. 'parked' -- groups that may not; score: until when, or infinite while its jobs run
 local GROUPED = P .. 'grouped' -- every waiting job of a group, for lists
 local GROUP = P .. 'g:' -- waiting jobs of one group
+local TURNS = P .. 'turns' -- where groups would stand that have had a turn
 
 local grouped -- whether the queue knows groups; nil until it was looked up
 
@@ -42,9 +45,27 @@ local function first_place(line, priority)
   return range[2]
 end
 
+-- With nobody in line there is nobody to be fair to.
+local function forget_turns()
+  if redis.call('EXISTS', LINE, PARKED) == 0 then redis.call('DEL', TURNS) end
+end
+
+local function last_turn(priority)
+  return 'turn:' .. whole(priority)
+end
+
 local function join_line(group, priority)
-  local score = first_place(LINE, priority) or first_place(WAITING, priority) or score_of(priority, next_place(1))
-  redis.call('ZADD', LINE, score, group)
+  local head = tonumber(first_place(LINE, priority))
+  if not head then
+    head = math.max(tonumber(redis.call('HGET', META, last_turn(priority)) or score_of(priority, 0)),
+      tonumber(first_place(WAITING, priority) or score_of(priority, 0)))
+  end
+  local score = head + 1
+  local own = tonumber(redis.call('ZSCORE', TURNS, group))
+  if own and priority_of(own) == priority then score = math.max(score, own) end
+  redis.call('ZADD', LINE, whole(score), group)
+  -- Who would stand before the head by now stands no worse than one that is new.
+  redis.call('ZREMRANGEBYSCORE', TURNS, score_of(priority, 0), whole(head))
 end
 
 local function enter_group(id, group, score)
@@ -71,18 +92,28 @@ local function to_waiting(id, priority, place, group)
 end
 
 -- A group's first job has changed: it may stand in line with another priority, or no longer.
-local function set_in_line(group, turn)
+local function set_in_line(group)
   local first = redis.call('ZRANGE', GROUP .. group, 0, 0, 'WITHSCORES')
   if not first[2] then
     redis.call('ZREM', LINE, group)
     redis.call('ZREM', PARKED, group)
+    forget_turns()
     return
   end
   local priority = priority_of(first[2])
-  if turn and priority_of(turn) == priority then
-    redis.call('ZADD', LINE, whole(tonumber(turn) + 1), group)
+  join_line(group, priority)
+end
+
+-- A group took its turn, and stands behind all that stood in line with it.
+local function end_turn(group, turn)
+  local priority = priority_of(turn)
+  redis.call('HSET', META, last_turn(priority), turn)
+  local first = redis.call('ZRANGE', GROUP .. group, 0, 0, 'WITHSCORES')
+  if first[2] and priority_of(first[2]) == priority then
+    redis.call('ZADD', LINE, whole(tonumber(turn) + TURN), group)
   else
-    join_line(group, priority)
+    redis.call('ZADD', TURNS, whole(tonumber(turn) + TURN), group)
+    if first[2] then join_line(group, priority_of(first[2])) else forget_turns() end
   end
 end
 
@@ -96,6 +127,7 @@ local function leave_waiting(id, group)
     if not first[2] or priority_of(first[2]) ~= priority_of(turn) then set_in_line(group) end
   elseif redis.call('EXISTS', GROUP .. group) == 0 then
     redis.call('ZREM', PARKED, group)
+    forget_turns()
   end
 end
 
