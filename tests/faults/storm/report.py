@@ -169,7 +169,11 @@ def unexplained_stalls(
             if entry["outcome"] != "stalled":
                 continue
             start, end = entry["started_ms"] - slack_ms, entry["ended_ms"]
-            near = [fault for fault in by_pid.get(pid_of(entry["worker"]), []) if start <= (fault.at_ms or 0) <= end]
+            near = [
+                fault
+                for fault in by_pid.get(pid_of(entry["worker"]), [])
+                if (fault.at_ms or 0) <= end and start <= (fault.until_ms or fault.at_ms or 0)
+            ]
             if not near and not any(begin <= end and start <= over for begin, over in outages):
                 found.append(f"{job.id}: {entry}")
     return found

@@ -22,7 +22,7 @@ from shared.errors import EngineUnavailable
 from tests.faults.proxy import Match, Rule
 from tests.faults.storm.dial import Dial
 from tests.faults.storm.families.storm.contract import FAMILY
-from tests.faults.storm.fleet import NAMESPACE, ProducerSlot, WorkerSlot
+from tests.faults.storm.fleet import NAMESPACE, ProducerSlot, Slot, WorkerSlot
 from tests.faults.storm.ledger import now_ms
 from tests.faults.storm.watch import Watch
 from tests.servers import ValkeyServer
@@ -124,12 +124,13 @@ class Site:
         """Wait for a fault to strike; ``settled`` is told whether it did, by :meth:`tick`."""
         self._armed.append((rule, fault, time.monotonic() + ARMED_S, settled))
 
-    def marks(self, match: Match, fault: Fault) -> Match:
+    def marks(self, match: Match, fault: Fault, slot: Slot) -> Match:
         """Make a match that writes the fault down when it takes a request."""
 
         def marking(request: bytes) -> bool:
             if not match(request):
                 return False
+            fault.pid = slot.life.pid
             self.struck_now(fault)
             return True
 
