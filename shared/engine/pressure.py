@@ -14,7 +14,7 @@ from shared.errors import EngineOverloaded
 
 #: share of the server's maxmemory from which on nothing is added
 FULL = 0.9
-#: how long an answer of the server holds, seconds
+#: how long it holds that there is room, seconds
 HOLDS_S = 0.5
 
 _FIELD = re.compile(rb"^(used_memory|maxmemory):(\d+)", re.MULTILINE)
@@ -39,7 +39,8 @@ class Pressure:
         """
         known = self._known.get(queue)
         now = time.monotonic()
-        if known is None or now - known[0] > HOLDS_S:
+        # That it is full is asked anew each time: nobody should be refused for what was.
+        if known is None or known[1] > FULL or now - known[0] > HOLDS_S:
             known = self._known[queue] = (now, self._share(queue))
         if known[1] > FULL:
             raise EngineOverloaded(

@@ -80,16 +80,15 @@ class StoredQueue:
             self._open_lanes()
         self.sets[State.WAITING].put(job.id, score)
         if self.lanes is not None:
-            self._lane(job.group or "").put(job.id, score)
+            self._lane(self.lanes, job.group or "").put(job.id, score)
 
-    def _lane(self, group: str) -> Ordered:
-        assert self.lanes is not None
-        if group not in self.lanes:
+    def _lane(self, lanes: dict[str, Ordered], group: str) -> Ordered:
+        if group not in lanes:
             # Behind the one whose turn it is: groups that are always new, or always come back, must not hold it up.
-            first = min((self.turns.get(other, 0.0) for other in self.lanes), default=float("-inf"))
+            first = min((self.turns.get(other, 0.0) for other in lanes), default=float("-inf"))
             self.turns[group] = max(self.turns.get(group, 0.0), first + 0.5)
-            self.lanes[group] = Ordered()
-        return self.lanes[group]
+            lanes[group] = Ordered()
+        return lanes[group]
 
     def _open_lanes(self) -> None:
         self.lanes = {}
