@@ -362,6 +362,34 @@ def test_what_runs_again_weighs_nothing(rig: Rig) -> None:
     assert kept(rig, ids, failed_bytes=2_500, completed_bytes=1_500) == [True] * 3
 
 
+def test_what_waits_again_for_others_weighs_nothing(rig: Rig) -> None:
+    queue = keeping(failed_bytes=10_000)
+    first, then = make_job(), make_job(body=BODY)
+    flow = NewFlow(new_job_id("q"), [FlowJob(first), FlowJob(then, [Dependency(first.id)])])
+    rig.engine.add_flow(flow)
+    for _ in range(12):
+        cycle(rig.engine, [finish(take_one(rig.engine, queue=queue), Outcome.FAIL)], queue=queue)
+        settle(rig.engine, "q")
+        assert state_of(rig.engine, then.id) == "failed"
+        assert rig.engine.retry_flow(flow.id) == 2
+    cycle(rig.engine, [finish(take_one(rig.engine, queue=queue), Outcome.FAIL)], queue=queue)
+    settle(rig.engine, "q")
+    assert kept(rig, [first.id, then.id], failed_bytes=10_000) == [True, True]
+
+
+def test_an_error_of_an_earlier_attempt_weighs_as_well(rig: Rig) -> None:
+    earlier = b'{"type":"E","message":"%s"}' % (b"e" * 2_000)
+    queue = keeping(failed_bytes=100_000)
+    cycle(rig.engine, queue=queue)
+    for _ in range(3):
+        job_id = add_one(rig.engine)
+        cycle(rig.engine, [finish(take_one(rig.engine), Outcome.RETRY, data=earlier)], queue=queue)
+        cycle(rig.engine, [finish(take_one(rig.engine), Outcome.FAIL, data=b"")], queue=queue)
+        rig.engine.remove(job_id)
+    ids = finished(rig, 4, Outcome.FAIL)
+    assert kept(rig, ids, failed_bytes=3_500) == [False, True, True, True]
+
+
 def test_a_body_that_a_retry_replaced_is_weighed_as_it_is(rig: Rig) -> None:
     ids = []
     for number in range(3):
