@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
+from typing import Any
 
 import pytest
 
@@ -11,9 +13,11 @@ from shared.engine.adding import Dedupe, DedupeMode, Idempotency
 from shared.engine.engine import Engine, FinishStatus, LeaseStatus, Outcome
 from shared.engine.flows import Dependency, FlowJob, NewFlow
 from shared.engine.keys import new_job_id
+from shared.engine.redis import RedisEngine
 from shared.engine.states import State
 from shared.errors import WrongState
 from tests.engine.harness import (
+    RedisRig,
     Rig,
     add,
     add_blocked,
@@ -32,6 +36,7 @@ from tests.engine.harness import (
     take,
     take_one,
 )
+from tests.servers import ValkeyServer
 
 LONG_MS = 600_000
 
@@ -246,6 +251,35 @@ def test_a_queue_whose_jobs_run_is_obliterated_by_force(rig: Rig) -> None:
     assert rig.engine.lease_status(jobs[0].id, jobs[0].token) is LeaseStatus.LOST
     assert end(rig.engine, jobs[1]) is FinishStatus.GONE
     assert_fresh(rig)
+
+
+def test_who_waits_for_a_job_that_ran_learns_that_it_is_gone(rig: Rig) -> None:
+    first, then = make_job(), make_job("other")
+    rig.engine.add_flow(NewFlow(new_job_id("other"), [FlowJob(first), FlowJob(then, [Dependency(first.id)])]))
+    take_one(rig.engine)
+    rig.engine.obliterate("q", force=True)
+    assert state_of(rig.engine, then.id) == "failed"
+
+
+@pytest.mark.needs_server
+def test_what_a_run_left_behind_that_ended_meanwhile_is_added(
+    valkey: ValkeyServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(RedisRig(valkey, namespace)) as rig:
+        add_one(rig.engine)
+        job, follower = take_one(rig.engine), make_job("other")
+        clean = RedisEngine._clean
+
+        def end_then_clean(engine: RedisEngine, queue: str, state: State, **bounds: Any) -> int:
+            removed = clean(engine, queue, state, **bounds)
+            if state is State.BLOCKED:
+                assert end(rig.another(), job, followers=[follower]) is FinishStatus.COMMITTED
+            return removed
+
+        monkeypatch.setattr(RedisEngine, "_clean", end_then_clean)
+        rig.engine.obliterate("q", force=True)
+        assert state_of(rig.engine, follower.id) == "waiting"
+        assert rig.engine.get(job.id) is None
 
 
 def test_a_refused_obliteration_may_be_repeated_when_the_jobs_have_ended(rig: Rig) -> None:
