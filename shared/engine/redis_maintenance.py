@@ -57,6 +57,7 @@ class RedisMaintenance(RedisFlows):
         for state in (State.WAITING, State.DELAYED, State.BLOCKED):
             self._clean(queue, state, before="", limit=None)
         while (reply := self._run("obliterate", queue, int(force), CHUNK)) == 0:
+            self.relay_all(queue)
             time.sleep(0)
         if reply < 0:
             raise WrongState(f"Jobs of queue {queue!r} run: wait, cancel them, or force it. The queue is paused.")

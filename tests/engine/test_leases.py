@@ -6,7 +6,7 @@ import pytest
 
 from shared.engine.engine import DEFAULT_MAX_STALLS, Engine, FinishStatus, LeasedJob, LeaseStatus, Outcome
 from shared.engine.states import State
-from tests.engine.harness import Rig, add, add_one, cycle, end, state_of, take, take_one
+from tests.engine.harness import Rig, add, add_one, cycle, end, read, state_of, take, take_one
 
 HELD, LOST, CANCEL_REQUESTED = LeaseStatus.HELD, LeaseStatus.LOST, LeaseStatus.CANCEL_REQUESTED
 
@@ -96,6 +96,13 @@ def test_a_stall_is_counted_and_costs_no_attempt(rig: Rig) -> None:
     assert [(a["attempt"], a["outcome"], a["worker"]) for a in record.attempts] == [(1, "stalled", "w-dead")]
     again = take_one(rig.engine)
     assert (again.attempt, again.stalls) == (1, 1)
+
+
+def test_a_job_that_completes_after_a_stall_has_no_error(rig: Rig) -> None:
+    job_id = add_one(rig.engine)
+    stall(rig, take_one(rig.engine))
+    end(rig.engine, take_one(rig.engine))
+    assert read(rig.engine, job_id).error is None
 
 
 def test_a_stalled_job_runs_before_those_that_wait(rig: Rig) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
+from typing import Any
 
 import pytest
 
@@ -11,9 +13,11 @@ from shared.engine.adding import Dedupe, DedupeMode, Idempotency
 from shared.engine.engine import Engine, FinishStatus, LeaseStatus, Outcome
 from shared.engine.flows import Dependency, FlowJob, NewFlow
 from shared.engine.keys import new_job_id
+from shared.engine.redis import RedisEngine
 from shared.engine.states import State
 from shared.errors import WrongState
 from tests.engine.harness import (
+    RedisRig,
     Rig,
     add,
     add_blocked,
@@ -32,6 +36,7 @@ from tests.engine.harness import (
     take,
     take_one,
 )
+from tests.servers import ValkeyServer
 
 LONG_MS = 600_000
 
@@ -248,6 +253,35 @@ def test_a_queue_whose_jobs_run_is_obliterated_by_force(rig: Rig) -> None:
     assert_fresh(rig)
 
 
+def test_who_waits_for_a_job_that_ran_learns_that_it_is_gone(rig: Rig) -> None:
+    first, then = make_job(), make_job("other")
+    rig.engine.add_flow(NewFlow(new_job_id("other"), [FlowJob(first), FlowJob(then, [Dependency(first.id)])]))
+    take_one(rig.engine)
+    rig.engine.obliterate("q", force=True)
+    assert state_of(rig.engine, then.id) == "failed"
+
+
+@pytest.mark.needs_server
+def test_what_a_run_left_behind_that_ended_meanwhile_is_added(
+    valkey: ValkeyServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(RedisRig(valkey, namespace)) as rig:
+        add_one(rig.engine)
+        job, follower = take_one(rig.engine), make_job("other")
+        clean = RedisEngine._clean
+
+        def end_then_clean(engine: RedisEngine, queue: str, state: State, **bounds: Any) -> int:
+            removed = clean(engine, queue, state, **bounds)
+            if state is State.BLOCKED:
+                assert end(rig.another(), job, followers=[follower]) is FinishStatus.COMMITTED
+            return removed
+
+        monkeypatch.setattr(RedisEngine, "_clean", end_then_clean)
+        rig.engine.obliterate("q", force=True)
+        assert state_of(rig.engine, follower.id) == "waiting"
+        assert rig.engine.get(job.id) is None
+
+
 def test_a_refused_obliteration_may_be_repeated_when_the_jobs_have_ended(rig: Rig) -> None:
     add(rig.engine, 3)
     job = take_one(rig.engine)
@@ -360,6 +394,34 @@ def test_what_runs_again_weighs_nothing(rig: Rig) -> None:
     assert kept(rig, ids, failed_bytes=2_500) == [True] * 3
     end(rig.engine, take_one(rig.engine))
     assert kept(rig, ids, failed_bytes=2_500, completed_bytes=1_500) == [True] * 3
+
+
+def test_what_waits_again_for_others_weighs_nothing(rig: Rig) -> None:
+    queue = keeping(failed_bytes=10_000)
+    first, then = make_job(), make_job(body=BODY)
+    flow = NewFlow(new_job_id("q"), [FlowJob(first), FlowJob(then, [Dependency(first.id)])])
+    rig.engine.add_flow(flow)
+    for _ in range(12):
+        cycle(rig.engine, [finish(take_one(rig.engine, queue=queue), Outcome.FAIL)], queue=queue)
+        settle(rig.engine, "q")
+        assert state_of(rig.engine, then.id) == "failed"
+        assert rig.engine.retry_flow(flow.id) == 2
+    cycle(rig.engine, [finish(take_one(rig.engine, queue=queue), Outcome.FAIL)], queue=queue)
+    settle(rig.engine, "q")
+    assert kept(rig, [first.id, then.id], failed_bytes=10_000) == [True, True]
+
+
+def test_an_error_of_an_earlier_attempt_weighs_as_well(rig: Rig) -> None:
+    earlier = b'{"type":"E","message":"%s"}' % (b"e" * 2_000)
+    queue = keeping(failed_bytes=100_000)
+    cycle(rig.engine, queue=queue)
+    for _ in range(3):
+        job_id = add_one(rig.engine)
+        cycle(rig.engine, [finish(take_one(rig.engine), Outcome.RETRY, data=earlier)], queue=queue)
+        cycle(rig.engine, [finish(take_one(rig.engine), Outcome.FAIL, data=b"")], queue=queue)
+        rig.engine.remove(job_id)
+    ids = finished(rig, 4, Outcome.FAIL)
+    assert kept(rig, ids, failed_bytes=3_500) == [False, True, True, True]
 
 
 def test_a_body_that_a_retry_replaced_is_weighed_as_it_is(rig: Rig) -> None:

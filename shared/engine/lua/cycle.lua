@@ -34,7 +34,8 @@ local rate, concurrency, group_rate, group_concurrency = string.match(effective_
 local completed = {} -- scores and ids, written together
 
 local function complete(id, key, f, i, data)
-  local spent = f.a ~= '1' or has_flag(f.flags, 'k')
+  -- by the lease and not the attempt: a stall costs none, and leaves an error all the same
+  local spent = f.l ~= '1' or has_flag(f.flags, 'k')
   f.state, f.at, f.rq, f.flags = 'completed', now, '-', without_flag(f.flags, 'k')
   if data == '' then
     redis.call('HSET', key, 's', stand(f))

@@ -5,6 +5,8 @@
 -- Returns  1, -1 no such job, -2 in a state that does not allow it
 
 -- include: lib/job.lua
+-- include: lib/waiting.lua
+-- include: lib/finish.lua
 
 local id = ARGV[1]
 local key = JOB .. id
@@ -12,8 +14,7 @@ local stored = redis.call('HMGET', key, 's', 'i')
 local f = standing(stored[1])
 if not f then return -1 end
 if f.state ~= 'failed' and f.state ~= 'cancelled' then return -2 end
-redis.call('ZREM', P .. f.state, id)
-redis.call('ZREM', EXPIRES, id)
+leave_finished(id, key, f.state)
 local names = redis.call('HKEYS', key)
 for n = 1, #names do
   if string.sub(names[n], 1, 2) == 'D:' then redis.call('HDEL', key, names[n]) end

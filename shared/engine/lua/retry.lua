@@ -15,11 +15,7 @@ local f = standing(stored[1])
 if not f then return -1 end
 if f.state ~= 'failed' and f.state ~= 'cancelled' then return -2 end
 local what = identity(stored[2])
-if redis.call('HEXISTS', META, 'by:' .. f.state) == 1 then
-  redis.call('HINCRBY', META, 'by:' .. f.state, -size_of(key))
-end
-redis.call('ZREM', P .. f.state, id)
-redis.call('ZREM', EXPIRES, id)
+leave_finished(id, key, f.state)
 redis.call('HDEL', key, 'e', 'g', 'pm')
 f.state, f.a, f.t, f.at, f.flags = 'waiting', '0', '0', '0', without_flag(f.flags, 'c')
 redis.call('HSET', key, 's', stand(f))

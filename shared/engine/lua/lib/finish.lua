@@ -44,6 +44,19 @@ local function settle(id, key, what, state, data, now)
   if what.flow ~= '' then tell_dependents(id, key, state, data) end
 end
 
+local function size_of(key)
+  return redis.call('HSTRLEN', key, 'd') + redis.call('HSTRLEN', key, 'r') + redis.call('HSTRLEN', key, 'e')
+end
+
+-- Take a finished job out, as it is about to run again.
+local function leave_finished(id, key, state)
+  if redis.call('HEXISTS', META, 'by:' .. state) == 1 then
+    redis.call('HINCRBY', META, 'by:' .. state, -size_of(key))
+  end
+  redis.call('ZREM', P .. state, id)
+  redis.call('ZREM', EXPIRES, id)
+end
+
 -- Put a job into a finished state. ``f``: how it stood; ``i``: what it is.
 local function to_finished(id, key, now, f, i, state, field, data)
   f.state, f.at, f.rq = state, now, '-'
@@ -54,13 +67,10 @@ local function to_finished(id, key, now, f, i, state, field, data)
   end
   redis.call('ZADD', P .. state, now, id)
   if redis.call('HEXISTS', META, 'by:' .. state) == 1 then
-    redis.call('HINCRBY', META, 'by:' .. state, redis.call('HSTRLEN', key, 'd') + #data)
+    -- not from the data: without any, the error of an earlier attempt stays
+    redis.call('HINCRBY', META, 'by:' .. state, size_of(key))
   end
   if not is_plain(i) then settle(id, key, identity(i), state, data, now) end
-end
-
-local function size_of(key)
-  return redis.call('HSTRLEN', key, 'd') + redis.call('HSTRLEN', key, 'r') + redis.call('HSTRLEN', key, 'e')
 end
 
 -- Delete finished jobs that were taken from their set already.
