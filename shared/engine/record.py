@@ -16,7 +16,7 @@ from shared.engine.engine import JobRecord
 from shared.engine.states import State
 
 #: how a job stands of which only the state is stored; see ``lua/lib/job.lua``
-_NEVER_RAN = ["waiting", "0", "0", "0", "0", "0", "0", "-", "-", "-"]
+_NEVER_RAN = ["waiting", "0", "-", "-", "0", "0", "0", "0", "0", "-"]
 
 
 def to_json(value: Any) -> bytes:
@@ -62,7 +62,7 @@ def decode_record(queue: str, local_id: str, fields: Mapping[str, bytes]) -> Job
     name, priority, created, _, _, group, dedupe, flow_id, options = fields["i"].decode().split("\n", 8)
     standing = fields["s"].decode().split(" ")
     state = State(standing[0])
-    _, _, attempt, stalls, _, at, started, worker, _, flags = standing if len(standing) > 1 else _NEVER_RAN
+    _, at, _, flags, _, attempt, stalls, _, started, worker = standing if len(standing) > 1 else _NEVER_RAN
     attempts = [json.loads(line) for line in fields.get("at", b"").splitlines() if line]
     if state is State.ACTIVE or state is State.COMPLETED:
         # Runs that failed are kept by the scripts; the current or successful one is derived, which saves its bytes.
@@ -79,7 +79,7 @@ def decode_record(queue: str, local_id: str, fields: Mapping[str, bytes]) -> Job
     return JobRecord(
         id=f"{queue}.{local_id}",
         queue=queue,
-        name=name,
+        name=name[1:],
         state=state,
         priority=int(priority),
         created_ms=int(created),

@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from shared.engine.engine import LeasedJob, LeaseStatus
-from shared.engine.record import from_json
 from shared.engine.states import State
 
 
-def leased_job(prefix: str, fields: Sequence[Any]) -> LeasedJob:
-    """Read a job as ``cycle`` gives it."""
-    local_id, token, attempt, stalls, identity, body = fields
-    name, priority, created, _, _, _, _, _, options = identity.split(b"\n", 8)
+def leased_jobs(prefix: str, flat: Sequence[bytes]) -> list[LeasedJob]:
+    """Read jobs as ``cycle`` gives them."""
+    parts = iter(flat)
+    return [_leased_job(prefix, *job) for job in zip(parts, parts, parts, parts, strict=True)]
+
+
+def _leased_job(prefix: str, local_id: bytes, identity: bytes, body: bytes, counted: bytes) -> LeasedJob:
+    name, priority, created, _, _, _, _, _, options = identity.decode().split("\n", 8)
+    token, attempt, stalls = map(int, counted.split()) if counted else (1, 1, 0)
     return LeasedJob(
         prefix + local_id.decode(),
-        int(token),
-        name.decode(),
+        token,
+        name[1:],
         body,
-        int(attempt),
-        int(stalls),
+        attempt,
+        stalls,
         int(priority),
         int(created),
-        from_json(options) if options else {},
+        json.loads(options) if options else {},
     )
 
 
 def lease_status(standing: bytes | None, token: int) -> LeaseStatus:
     """Judge from how a job stands (field ``s``, see ``lua/lib/job.lua``) whether a lease is held."""
     parts = (standing or b"").decode().split(" ")
-    if parts[0] != State.ACTIVE.value or parts[1] != str(token):
+    if parts[0] != State.ACTIVE.value or parts[4] != str(token):
         return LeaseStatus.LOST
-    return LeaseStatus.CANCEL_REQUESTED if "c" in parts[9] else LeaseStatus.HELD
+    return LeaseStatus.CANCEL_REQUESTED if "c" in parts[3] else LeaseStatus.HELD
 
 
 def hash_fields(flat: Any) -> dict[str, bytes]:

@@ -15,7 +15,7 @@ if not f then return -1 end
 if f.state ~= 'waiting' and f.state ~= 'delayed' and f.state ~= 'blocked' then return -2 end
 local what = identity(stored[2])
 what.priority = ARGV[2]
-redis.call('HSET', key, 'i', table.concat({what.name, what.priority, what.added, what.ms, what.keep, what.group,
+redis.call('HSET', key, 'i', what.mark .. table.concat({what.name, what.priority, what.added, what.ms, what.keep, what.group,
   what.dedupe, what.flow, what.options}, '\n'))
 if f.state == 'waiting' then
   leave_waiting(id, what.group)

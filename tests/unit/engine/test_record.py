@@ -24,8 +24,8 @@ json_values = st.recursive(
 
 def fields(state: State, *, at: int = 0, attempt: int = 0, started: int = 0, worker: str = "-") -> dict[str, bytes]:
     """A job's hash, as ``lua/lib/job.lua`` describes it."""
-    standing = f"{state.value} 5 {attempt} 0 0 {at} {started} {worker} - -"
-    return {"s": standing.encode(), "i": b"demo.run\n3\n1000\n\n\n\n\n\n"}
+    standing = f"{state.value} {at} - - 5 {attempt} 0 0 {started} {worker}"
+    return {"s": standing.encode(), "i": b"pdemo.run\n3\n1000\n\n\n\n\n\n"}
 
 
 @given(value=json_values)
@@ -56,7 +56,7 @@ def test_a_body_that_holds_no_payload(body: bytes) -> None:
 
 
 def test_a_record_of_nothing_but_the_necessary() -> None:
-    record = decode_record("q", LOCAL_ID, {"s": b"waiting", "i": b"demo.run\n0\n1000\n\n\n\n\n\n"})
+    record = decode_record("q", LOCAL_ID, {"s": b"waiting", "i": b"pdemo.run\n0\n1000\n\n\n\n\n\n"})
     assert (record.id, record.queue, record.state) == (f"q.{LOCAL_ID}", "q", State.WAITING)
     assert (record.name, record.priority, record.created_ms) == ("demo.run", 0, 1_000)
     assert (record.attempt, record.stalls, record.worker, record.attempts) == (0, 0, None, [])
@@ -66,9 +66,9 @@ def test_a_record_of_nothing_but_the_necessary() -> None:
 
 
 def test_a_record_of_everything() -> None:
-    identity = b'demo.run\n-3\n1000\n2\n500\na group\nreject 0 a key\nq.FLOW\n{"tags":["x"]}'
+    identity = b'xdemo.run\n-3\n1000\n2\n500\na group\nreject 0 a key\nq.FLOW\n{"tags":["x"]}'
     stored = {
-        "s": b"blocked 0 0 1 0 0 0 - - c",
+        "s": b"blocked 0 - c 0 0 1 0 0 -",
         "i": identity,
         "D:q.A": b"fail",
         "R:q.B": b"{}",

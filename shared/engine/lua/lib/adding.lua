@@ -5,6 +5,7 @@
 -- "after": {id: on failure}; "next": lines for field fx}
 
 local IDEMPOTENCY = P .. 'ik:'
+local PLAIN = '^[^\n]*\n\n\n\n\n'
 local REST = '^[^\n]*\n[^\n]*\n([^\n]*)\n([^\n]*)\n'
 
 local ADDED = {waiting = {}, earliest = nil, armed = false} -- what the call has to write and say at its end
@@ -12,7 +13,7 @@ local ADDED = {waiting = {}, earliest = nil, armed = false} -- what the call has
 local function replace_delayed(holder, key, f, i, name, body, priority, due, rest, now)
   local what = identity(i)
   f.at = whole(due)
-  redis.call('HSET', key, 's', stand(f), 'i', table.concat({name, priority, what.added, rest}, '\n'), 'd', body)
+  redis.call('HSET', key, 's', stand(f), 'i', what.mark .. table.concat({name, priority, what.added, rest}, '\n'), 'd', body)
   redis.call('ZADD', DELAYED, due, holder)
   if not ADDED.earliest or due < ADDED.earliest then ADDED.earliest = due end
   emit('delayed', holder, 'n', name, 'due', whole(due))
@@ -98,13 +99,14 @@ local function add_job(now, place, id, name, body, priority, delay, run_at, rest
   if extra and extra.ik then
     redis.call('SET', IDEMPOTENCY .. extra.ik, id .. ' ' .. extra.ih, 'PX', whole(extra.iw))
   end
-  local identity_text = table.concat({name, priority, now, rest}, '\n')
+  local mark = string.find(rest, PLAIN) and 'p' or 'x'
+  local identity_text = mark .. name .. '\n' .. priority .. '\n' .. whole(now) .. '\n' .. rest
   if extra and extra.next then redis.call('HSET', key, 'fx', extra.next) end
   if extra and extra.after then
     redis.call('ZADD', BLOCKED, now, id)
     add_blocked(id, key, identity_text, name, body, delay, run_at, extra)
   elseif due > now then
-    redis.call('HSET', key, 's', 'delayed 0 0 0 0 ' .. whole(due) .. ' 0 - - -', 'i', identity_text, 'd', body)
+    redis.call('HSET', key, 's', 'delayed ' .. whole(due) .. ' - - 0 0 0 0 0 -', 'i', identity_text, 'd', body)
     redis.call('ZADD', DELAYED, due, id)
     if not ADDED.earliest or due < ADDED.earliest then ADDED.earliest = due end
     emit('added', id, 'n', name, 'due', whole(due))

@@ -1,11 +1,12 @@
 -- Names of keys, and how a job is stored.
 --
 -- A job is a hash. Three fields are always there; few and packed ones, since each field and each call costs:
---   s   how it stands: state, lease number (the fencing token), attempts made, stalls since the last progress, lease that
---       was ended last by a retry or a hand-back, time (delayed: due; finished: finished), start of the last attempt, worker,
---       request that leased it, flags (c: cancel was requested, k: there is a checkpoint); parted by a space.
---       'waiting' alone stands for a job that never ran.
---   i   what it is, by lines: name, priority, added at, most stalls allowed, keep for at most (ms), group, deduplication
+--   s   how it stands: state, time (delayed: due; finished: finished), request that leased it, flags (c: cancel was
+--       requested, k: there is a checkpoint), lease number (the fencing token), attempts made, stalls since the last
+--       progress, lease that was ended last by a retry or a hand-back, start of the last attempt, worker; parted by a space.
+--       'waiting' alone stands for a job that never ran. What the end of a run leaves as it is comes last, in one piece.
+--   i   what it is: 'p' for a plain job, 'x' for one with a rule of its own for keeping it, a group, a key or a flow; then by
+--       lines name, priority, added at, most stalls allowed, keep for at most (ms), group, deduplication
 --       (mode, window, key), flow, options as JSON
 --   d   body: the call
 -- Others as they are needed:
@@ -53,7 +54,7 @@ local STANDING = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
 -- How a job stands, as a table; nil for a job that is not there.
 local function standing(s)
   if not s then return nil end
-  local state, l, a, t, lf, at, sa, w, rq, flags = string.match(s, STANDING)
+  local state, at, rq, flags, l, a, t, lf, sa, w = string.match(s, STANDING)
   if not state then
     return {state = s, l = '0', a = '0', t = '0', lf = '0', at = '0', sa = '0', w = '-', rq = '-', flags = '-'}
   end
@@ -61,7 +62,7 @@ local function standing(s)
 end
 
 local function stand(f)
-  return table.concat({f.state, f.l, f.a, f.t, f.lf, f.at, f.sa, f.w, f.rq, f.flags}, ' ')
+  return table.concat({f.state, f.at, f.rq, f.flags, f.l, f.a, f.t, f.lf, f.sa, f.w}, ' ')
 end
 
 local function has_flag(flags, flag)
@@ -79,22 +80,22 @@ local function without_flag(flags, flag)
   return flags == '' and '-' or flags
 end
 
-local IDENTITY = '^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$'
+local IDENTITY = '^(.)([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$'
 
 -- What a job is, as a table.
 local function identity(i)
-  local name, priority, added, ms, keep, group, dedupe, flow, options = string.match(i, IDENTITY)
-  return {name = name, priority = priority, added = added, ms = ms, keep = keep, group = group, dedupe = dedupe,
+  local mark, name, priority, added, ms, keep, group, dedupe, flow, options = string.match(i, IDENTITY)
+  return {mark = mark, name = name, priority = priority, added = added, ms = ms, keep = keep, group = group, dedupe = dedupe,
     flow = flow, options = options}
 end
 
 local function name_of(i)
-  return string.match(i, '^[^\n]*')
+  return string.match(i, '^.([^\n]*)')
 end
 
 -- Neither kept by its own rule nor in a group nor with a key nor in a flow: nearly all jobs.
 local function is_plain(i)
-  return string.find(i, '^[^\n]*\n[^\n]*\n[^\n]*\n[^\n]*\n\n\n\n\n') ~= nil
+  return string.byte(i) == 112 -- p
 end
 
 local events, event_count = {}, 0
@@ -108,10 +109,14 @@ local function flush_events()
 end
 
 -- To be followed by flush_events before the script ends. No value may hold a tab or a line's end; JSON never does.
-local function emit(event, id, ...)
+local function emit_line(line)
   event_count = event_count + 1
-  events[event_count] = table.concat({event, id, ...}, '\t')
+  events[event_count] = line
   if event_count == EVENTS_TOGETHER then flush_events() end
+end
+
+local function emit(event, id, ...)
+  emit_line(table.concat({event, id, ...}, '\t'))
 end
 
 -- An error for an event: tracebacks stay with the job, or ten thousand events could weigh more than all jobs.
