@@ -23,7 +23,7 @@ import dramatiq
 from dramatiq import Message, MessageProxy
 from dramatiq.common import current_millis
 from dramatiq.errors import ConnectionClosed, QueueJoinTimeout
-from dramatiq.middleware import Middleware
+from dramatiq.middleware import Middleware, MiddlewareError
 from structlog.stdlib import get_logger
 
 from shared.broker.channel import Channel
@@ -32,6 +32,7 @@ from shared.broker.leases import LeaseThread
 from shared.broker.message import JobMessage, encode_error, encode_message
 from shared.broker.outage_log import OutageLog
 from shared.broker.relay import RelayThread
+from shared.broker.signals import Handler, Signals
 from shared.broker.slots import UNBOUNDED, Slots
 from shared.broker.waker import WakeThread
 from shared.broker.work_queue import WorkQueue
@@ -72,6 +73,7 @@ class JobBroker(dramatiq.Broker):
         queues: Mapping[str, QueueContract] | None = None,
         lease_s: float = 30.0,
     ) -> None:
+        self._signals: Signals | None = None
         super().__init__(middleware=middleware)
         if engine is None:
             engine = RedisEngine.from_url(url or "redis://127.0.0.1:6379/0", namespace)
@@ -223,24 +225,43 @@ class JobBroker(dramatiq.Broker):
         if signal == "process_message":
             self._running.message = args[0]
             self._running.began = time.monotonic()
-        super().emit_before(signal, *args, **kwargs)
+        for middleware, handler in self._handlers("before_" + signal):
+            try:
+                handler(self, *args, **kwargs)
+            except MiddlewareError:
+                raise
+            except Exception:
+                self.logger.critical("Unexpected failure in before_%s of %r.", signal, middleware, exc_info=True)
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
         """See :meth:`dramatiq.Broker.emit_after`; what is enqueued meanwhile belongs to the message being settled."""
         if signal not in ("process_message", "skip_message"):
-            super().emit_after(signal, *args, **kwargs)
+            self._after(signal, *args, **kwargs)
             return
         message = args[0]
         if isinstance(message, JobMessage):
             message.error = kwargs.get("exception")
             self._running.settling = message
         try:
-            super().emit_after(signal, *args, **kwargs)
+            self._after(signal, *args, **kwargs)
         finally:
             self._running.settling = None
             self._running.message = None
             if self._slots is not None:
                 self._slots.ran(time.monotonic() - self._running.began)
+
+    def _after(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        for middleware, handler in reversed(self._handlers("after_" + signal)):
+            try:
+                handler(self, *args, **kwargs)
+            except Exception:
+                self.logger.critical("Unexpected failure in after_%s of %r.", signal, middleware, exc_info=True)
+
+    def _handlers(self, signal: str) -> list[tuple[Middleware, Handler]]:
+        signals = self._signals
+        if signals is None or not signals.knows(self.middleware):
+            signals = self._signals = Signals(self.middleware)
+        return signals.handlers(signal)
 
     @property
     def current(self) -> JobMessage | None:
