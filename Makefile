@@ -97,10 +97,11 @@ $(BENCH_VENV)/%/.ready: | $(PACKAGES)
 	@$(@D)/bin/python -m pip --quiet --disable-pip-version-check install --no-compile --require-hashes -r $<
 	@touch $@
 
-# A machine without npm measures the others, and bench says so.
+# A machine without npm measures the others, and bench says so. Not npm ci: it wants the optional packages of every other
+# platform in the lock, which npm itself leaves out of one without addresses.
 $(BENCH_VENV)/.bullmq: $(BULLMQ)/package-lock.json
 	@if command -v npm >/dev/null; then \
-		npm ci --prefix $(BULLMQ) --omit=dev --ignore-scripts --no-audit --no-fund --loglevel=error && \
+		npm install --prefix $(BULLMQ) --no-save --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund --loglevel=error && \
 		mkdir -p $(@D) && touch $@; fi
 
 .PHONY: bench
