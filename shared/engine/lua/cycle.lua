@@ -317,6 +317,8 @@ if not paused then
 end
 
 if finish_count > 0 or #jobs == 0 then
+  -- more than come in, or what is kept would grow under load
+  sweep_most = sweep_most + math.min(finish_count, 1000)
   -- also when there is nothing to do, or what ages in a quiet queue would stay for ever
   trim('completed', tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9], now)
   trim('failed', tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12], now)
