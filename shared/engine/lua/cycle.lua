@@ -242,6 +242,7 @@ local function is_turn_of_old(old, head)
   if priority ~= other then return priority < other end
   local place = tonumber(redis.call('HGET', META, 'old') or '-9007199254740992')
   if place > tonumber(head[2]) then return false end
+  write_even_when_full()
   redis.call('HSET', META, 'old', whole(tonumber(head[2]) + TURN))
   return true
 end

@@ -106,6 +106,7 @@ local function trim_bytes(state, bytes)
     kept = 0
     local ids = redis.call('ZRANGE', P .. state, 0, -1)
     for n = 1, #ids do kept = kept + size_of(JOB .. ids[n]) end
+    write_even_when_full()
     redis.call('HSET', META, 'by:' .. state, kept)
   end
   local swept = 0
