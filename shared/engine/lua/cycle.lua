@@ -230,6 +230,8 @@ local function take_turn(jobs)
     take_starts(LIMITER .. ':' .. group, interval, base, 1, now_us)
   end
   local popped = redis.call('ZPOPMIN', GROUP .. group)
+  -- Its jobs are gone but its turn was not: it was emptied by a removal of the whole queue that was broken off.
+  if not popped[1] then return end
   redis.call('ZREM', GROUPED, popped[1])
   if lease(popped[1], jobs) and group ~= '' then redis.call('HINCRBY', RUNNING, group, 1) end
   end_turn(group, turn)
