@@ -68,7 +68,7 @@ class Idempotency:
     """A key under which a request may be repeated: its repeat gives the job of the first.
 
     Raises:
-        ValidationFailed: when the key cannot be used.
+        ValidationFailed: when the key cannot be used, or not for so long.
     """
 
     key: str
@@ -79,6 +79,8 @@ class Idempotency:
 
     def __post_init__(self) -> None:
         check_name("idempotency key", self.key)
+        if not 0 < self.window_ms <= LONGEST_WINDOW_MS:
+            raise ValidationFailed(f"The window is {self.window_ms} ms: use 1 to {LONGEST_WINDOW_MS}.")
 
 
 class AddStatus(IntEnum):

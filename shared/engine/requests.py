@@ -47,7 +47,7 @@ def job_args(
         whole_ms(delay_ms),
         "" if job.run_at_ms is None else whole_ms(job.run_at_ms),
         _rest(job, flow_id),
-        _extra(job, after, dependents),
+        _extra(job, flow_id, after, dependents),
     )
 
 
@@ -61,9 +61,10 @@ def _rest(job: NewJob, flow_id: str) -> bytes:
     return f"{max_stalls}\n{keep_ms}\n{group}\n{dedupe}\n{flow_id}\n".encode() + options
 
 
-def _extra(job: NewJob, after: Iterable[Dependency], dependents: Iterable[tuple[str, str]]) -> bytes:
+def _extra(job: NewJob, flow_id: str, after: Iterable[Dependency], dependents: Iterable[tuple[str, str]]) -> bytes:
     extra: dict[str, Any] = {}
-    if job.idempotency is not None:
+    # As with deduplication: of a flow's job that is not added, nobody would tell those that wait for it.
+    if job.idempotency is not None and not flow_id:
         key = job.idempotency
         extra |= {"ik": key.key, "ih": key.request_hash, "iw": key.window_ms}
     if edges := {edge.job_id: edge.on_failure.value for edge in after}:

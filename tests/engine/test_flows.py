@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from shared.contracts.queue import QueueContract, Retention
+from shared.engine.adding import Dedupe, Idempotency
 from shared.engine.engine import Engine, LeasedJob, Outcome
 from shared.engine.flows import FLOW_JOBS, Dependency, DependencyResult, FlowJob, FlowRecord, NewFlow, OnFailure
 from shared.engine.keys import new_job_id
@@ -690,6 +691,16 @@ def test_retrying_a_flow_with_nothing_to_retry(engine: Engine) -> None:
     run(engine, made)
     assert engine.retry_flow(made.flow.id) == 0
     assert run(engine, made) == []
+
+
+def test_a_job_of_a_flow_runs_whoever_holds_its_keys(engine: Engine) -> None:
+    """Those that run after it wait for it and for no other."""
+    keys: dict[str, Any] = {"dedupe": Dedupe("d"), "idempotency": Idempotency("i", "h")}
+    held = add_one(engine, **keys)
+    made = added(engine, "a>b", fields={"a": keys})
+    assert made.states(engine) == {"a": "waiting", "b": "blocked"}
+    engine.remove(held)
+    assert run(engine, made) == ["a", "b"]
 
 
 # -- values --

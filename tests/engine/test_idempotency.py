@@ -70,6 +70,12 @@ def test_keys_are_told_apart(engine: Engine) -> None:
         assert engine.add("q", [request(key)]) == [(REPEATED, first[key].id)]
 
 
+@pytest.mark.parametrize("window_ms", [0, -1, 10**12])
+def test_windows_that_cannot_be(window_ms: int) -> None:
+    with pytest.raises(ValidationFailed, match="window"):
+        request(window_ms=window_ms)
+
+
 def test_keys_belong_to_a_queue(engine: Engine) -> None:
     engine.add("q", [request()])
     other = make_job("other", idempotency=Idempotency("key", "h2"))
@@ -125,6 +131,15 @@ def test_idempotency_comes_before_deduplication(engine: Engine) -> None:
     assert engine.add("q", [request("one", dedupe=Dedupe("d"))]) == [(REPEATED, first.id)]
     assert engine.add("q", [request("one", "h2", dedupe=Dedupe("d"))]) == [(CONFLICT, first.id)]
     assert engine.add("q", [request("two", dedupe=Dedupe("d"))]) == [(DUPLICATE, holder.id)]
+
+
+def test_a_request_that_was_refused_as_a_duplicate_is_not_let_in_by_its_repeat(engine: Engine) -> None:
+    holder = make_job(dedupe=Dedupe("d"))
+    engine.add("q", [holder])
+    assert engine.add("q", [request(dedupe=Dedupe("d"))]) == [(DUPLICATE, holder.id)]
+    end(engine, take_one(engine))
+    assert engine.add("q", [request(dedupe=Dedupe("d"))]) == [(REPEATED, holder.id)]
+    assert engine.counts("q").waiting == 0
 
 
 def test_a_repeat_does_not_replace_what_is_debounced(engine: Engine) -> None:

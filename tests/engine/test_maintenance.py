@@ -282,6 +282,19 @@ def test_what_a_run_left_behind_that_ended_meanwhile_is_added(
         assert rig.engine.get(job.id) is None
 
 
+@pytest.mark.needs_server
+def test_a_group_whose_jobs_an_obliteration_took_before_it_died_holds_up_no_other(
+    valkey: ValkeyServer, namespace: str
+) -> None:
+    with closing(RedisRig(valkey, namespace)) as rig:
+        gone, left = add_one(rig.engine, group="a"), add_one(rig.engine, group="b")
+        keys, local_id = rig.keys_of(gone)
+        rig.client.delete(keys.job(local_id), keys.state("g:a"))
+        rig.client.zrem(keys.state("grouped"), local_id)
+        assert take_one(rig.engine).id == left
+        assert cycle(rig.engine, want=1).jobs == []
+
+
 def test_a_refused_obliteration_may_be_repeated_when_the_jobs_have_ended(rig: Rig) -> None:
     add(rig.engine, 3)
     job = take_one(rig.engine)

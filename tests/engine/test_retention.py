@@ -83,6 +83,14 @@ def test_only_so_many_are_deleted_at_once_and_all_in_the_end(rig: Rig) -> None:
     assert rig.stored() == set()
 
 
+def test_no_more_is_kept_however_many_end_at_once(rig: Rig) -> None:
+    queue = keeping(completed_count=10)
+    for _ in range(4):
+        add(rig.engine, 250)
+        cycle(rig.engine, [finish(job) for job in take(rig.engine, 250, queue=queue)], queue=queue)
+    assert rig.engine.counts("q").completed == 10
+
+
 @pytest.mark.parametrize("outcome", [Outcome.COMPLETE, Outcome.FAIL, Outcome.CANCEL])
 def test_a_job_that_asked_to_be_kept_for_less(rig: Rig, outcome: Outcome) -> None:
     job_id = add_one(rig.engine, keep_s=60)

@@ -18,7 +18,7 @@ from shared.engine.outages import unavailable
 from shared.engine.redis import RedisEngine
 from shared.engine.states import State
 from shared.errors import EngineUnavailable
-from tests.engine.harness import add, add_one, cycle, end, finish, is_armed, make_job, state_of, take_one
+from tests.engine.harness import add, add_one, cycle, end, finish, is_armed, keeping, make_job, state_of, take_one
 from tests.servers import PATIENCE_S, ValkeyServer
 
 pytestmark = pytest.mark.needs_server
@@ -257,6 +257,36 @@ def test_out_of_memory_what_became_due_is_worked_off(make_valkey: MakeServer, co
     (job,) = cycle(engine, want=1).jobs
     assert job.id == due
     assert end(engine, job) is FinishStatus.COMMITTED
+
+
+def test_out_of_memory_groups_are_worked_off(make_valkey: MakeServer, connect: MakeEngine) -> None:
+    server = make_valkey()
+    engine = connect(server)
+    before, grouped = add_one(engine), add_one(engine, group="a")
+    # Each call but the first of a second begins with nothing that frees memory.
+    cycle(engine)
+    fill(server)
+    assert {cycle(engine, want=1).jobs[0].id for _ in range(2)} == {before, grouped}
+
+
+def test_out_of_memory_a_running_job_can_be_cancelled(make_valkey: MakeServer, connect: MakeEngine) -> None:
+    server = make_valkey()
+    engine = connect(server)
+    add_one(engine)
+    job = take_one(engine)
+    fill(server)
+    engine.cancel(job.id)
+    assert engine.lease_status(job.id, job.token) is LeaseStatus.CANCEL_REQUESTED
+
+
+def test_out_of_memory_a_bound_of_bytes_is_met(make_valkey: MakeServer, connect: MakeEngine) -> None:
+    server = make_valkey()
+    engine = connect(server)
+    job_id = add_one(engine)
+    end(engine, take_one(engine))
+    fill(server)
+    cycle(engine, queue=keeping(completed_bytes=0))
+    assert engine.get(job_id) is None
 
 
 def test_out_of_memory_a_wake_up_is_put_back_for_others(make_valkey: MakeServer, connect: MakeEngine) -> None:

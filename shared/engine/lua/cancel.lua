@@ -17,6 +17,7 @@ local what = identity(stored[2])
 if f.state == 'active' then
   if not has_flag(f.flags, 'c') then
     f.flags = with_flag(f.flags, 'c')
+    write_even_when_full()
     redis.call('HSET', key, 's', stand(f))
     emit('cancelling', id, 'n', what.name)
     flush_events()

@@ -284,6 +284,8 @@ local function take_turn(jobs)
     take_starts(LIMITER .. ':' .. group, interval, base, 1, now_us)
   end
   local popped = redis.call('ZPOPMIN', GROUP .. group)
+  -- Its jobs are gone but its turn was not: it was emptied by a removal of the whole queue that was broken off.
+  if not popped[1] then return end
   redis.call('ZREM', GROUPED, popped[1])
   if lease(popped[1], jobs) and group ~= '' then redis.call('HINCRBY', RUNNING, group, 1) end
   end_turn(group, turn)
@@ -296,6 +298,7 @@ local function is_turn_of_old(old, head)
   if priority ~= other then return priority < other end
   local place = tonumber(redis.call('HGET', META, 'old') or '-9007199254740992')
   if place > tonumber(head[2]) then return false end
+  write_even_when_full()
   redis.call('HSET', META, 'old', whole(tonumber(head[2]) + TURN))
   return true
 end
@@ -371,6 +374,8 @@ if not paused then
 end
 
 if finish_count > 0 or leased == 0 then
+  -- more than come in, or what is kept would grow under load
+  sweep_most = sweep_most + math.min(finish_count, 1000)
   -- also when there is nothing to do, or what ages in a quiet queue would stay for ever
   trim('completed', tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9], now)
   trim('failed', tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12], now)

@@ -114,7 +114,7 @@ class MemoryEngine(Operating):
             )
             if finishes or not jobs:
                 # also when there is nothing to do, or what ages in a quiet queue would stay for ever
-                running.sweep(stored, queue.retention, now_ms)
+                running.sweep(stored, queue.retention, now_ms, ended=len(finishes))
             times = [ms for ms in (running.next_ms(stored, now_ms), wait_ms) if ms is not None]
             self._changed.notify_all()
             return CycleReply(

@@ -150,21 +150,26 @@ def lease(
     return jobs
 
 
-def sweep(queue: StoredQueue, keep: Retention, now_ms: int) -> None:
-    """Delete finished jobs that are kept no longer."""
-    _trim(queue, State.COMPLETED, keep.completed_age_s, keep.completed_count, keep.completed_bytes, now_ms)
+def sweep(queue: StoredQueue, keep: Retention, now_ms: int, *, ended: int) -> None:
+    """Delete finished jobs that are kept no longer, more than the ``ended`` ones that have just come."""
+    most = BATCH + ended
+    bounds = (keep.completed_age_s, keep.completed_count, keep.completed_bytes)
+    _trim(queue, State.COMPLETED, *bounds, now_ms, most)
+    bounds = (keep.failed_age_s, keep.failed_count, keep.failed_bytes)
     for state in (State.FAILED, State.CANCELLED):
-        _trim(queue, state, keep.failed_age_s, keep.failed_count, keep.failed_bytes, now_ms)
-    _delete(queue, queue.expires.up_to(now_ms, BATCH))
+        _trim(queue, state, *bounds, now_ms, most)
+    _delete(queue, queue.expires.up_to(now_ms, most))
 
 
-def _trim(queue: StoredQueue, state: State, age_s: int, count: int, most_bytes: int | None, now_ms: int) -> None:
+def _trim(
+    queue: StoredQueue, state: State, age_s: int, count: int, most_bytes: int | None, now_ms: int, most: int
+) -> None:
     kept = queue.sets[state]
     if len(kept) > count:
-        _delete(queue, kept.oldest(min(len(kept) - count, BATCH)))
-    _delete(queue, kept.up_to(now_ms - age_s * 1000, BATCH))
+        _delete(queue, kept.oldest(min(len(kept) - count, most)))
+    _delete(queue, kept.up_to(now_ms - age_s * 1000, most))
     if most_bytes is not None:
-        for _ in range(BATCH):
+        for _ in range(most):
             first = kept.first()
             if first is None or queue.kept_bytes[state] <= most_bytes:
                 break

@@ -77,6 +77,13 @@ local function add_blocked(id, key, identity_text, name, body, delay, run_at, ex
   emit('added', id, 'n', name, 'blocked', count)
 end
 
+-- A request that is repeated is answered with the same job, even if that was the holder of a deduplication key.
+local function remember_request(extra, id)
+  if extra and extra.ik then
+    redis.call('SET', IDEMPOTENCY .. extra.ik, id .. ' ' .. extra.ih, 'PX', whole(extra.iw))
+  end
+end
+
 -- Give the status, and the job that stands for it when that is another.
 local function add_job(now, place, id, name, body, priority, delay, run_at, rest, extra_text)
   local key = JOB .. id
@@ -93,12 +100,13 @@ local function add_job(now, place, id, name, body, priority, delay, run_at, rest
   local group, dedupe = string.match(rest, REST)
   if dedupe ~= '' then
     local holder, replaced = meet_holder(dedupe, name, body, priority, due, rest, now)
-    if holder then return replaced and 3 or 2, holder end
+    if holder then
+      remember_request(extra, holder)
+      return replaced and 3 or 2, holder
+    end
     take_dedupe_key(id, dedupe)
   end
-  if extra and extra.ik then
-    redis.call('SET', IDEMPOTENCY .. extra.ik, id .. ' ' .. extra.ih, 'PX', whole(extra.iw))
-  end
+  remember_request(extra, id)
   local mark = string.find(rest, PLAIN) and 'p' or 'x'
   local identity_text = mark .. name .. '\n' .. priority .. '\n' .. whole(now) .. '\n' .. rest
   if extra and extra.next then redis.call('HSET', key, 'fx', extra.next) end

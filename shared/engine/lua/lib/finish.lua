@@ -90,7 +90,7 @@ local function delete_jobs(ids, state)
   if redis.call('EXISTS', EXPIRES) == 1 then redis.call('ZREM', EXPIRES, unpack(ids)) end
 end
 
-local SWEEP = 100 -- jobs deleted at most by one call and set: a bound on how long the server is held
+local sweep_most = 100 -- jobs deleted at most by one call and set: a bound on how long the server is held
 
 local function pop_oldest(state, count)
   local popped = redis.call('ZPOPMIN', P .. state, count)
@@ -106,10 +106,11 @@ local function trim_bytes(state, bytes)
     kept = 0
     local ids = redis.call('ZRANGE', P .. state, 0, -1)
     for n = 1, #ids do kept = kept + size_of(JOB .. ids[n]) end
+    write_even_when_full()
     redis.call('HSET', META, 'by:' .. state, kept)
   end
   local swept = 0
-  while kept > bytes and swept < SWEEP and redis.call('EXISTS', P .. state) == 1 do
+  while kept > bytes and swept < sweep_most and redis.call('EXISTS', P .. state) == 1 do
     pop_oldest(state, 1)
     swept = swept + 1
     kept = tonumber(redis.call('HGET', META, 'by:' .. state))
@@ -119,10 +120,10 @@ end
 local function trim(state, age, count, bytes, now)
   local set = P .. state
   local over = redis.call('ZCARD', set) - count
-  if over > 0 then pop_oldest(state, math.min(over, SWEEP)) end
+  if over > 0 then pop_oldest(state, math.min(over, sweep_most)) end
   local oldest = redis.call('ZRANGE', set, 0, 0, 'WITHSCORES')
   if oldest[2] and tonumber(oldest[2]) <= now - age then
-    local old = redis.call('ZRANGEBYSCORE', set, '-inf', now - age, 'LIMIT', 0, SWEEP)
+    local old = redis.call('ZRANGEBYSCORE', set, '-inf', now - age, 'LIMIT', 0, sweep_most)
     redis.call('ZREM', set, unpack(old))
     delete_jobs(old, state)
   end
@@ -131,7 +132,7 @@ end
 
 -- Jobs that asked to be kept for less time than the queue keeps its own.
 local function sweep_expired(now)
-  local ids = redis.call('ZRANGEBYSCORE', EXPIRES, '-inf', now, 'LIMIT', 0, SWEEP)
+  local ids = redis.call('ZRANGEBYSCORE', EXPIRES, '-inf', now, 'LIMIT', 0, sweep_most)
   for n = 1, #ids do
     local f = standing(redis.call('HGET', JOB .. ids[n], 's'))
     if f and (f.state == 'completed' or f.state == 'failed' or f.state == 'cancelled') then

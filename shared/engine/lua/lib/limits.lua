@@ -33,6 +33,7 @@ local function starts_allowed(key, interval, slack, now_us)
   -- The clock was set back: what stands further ahead than starts could have moved it would hold the queue for as long.
   if base > now_us + slack + interval + 1000000 then
     base = now_us + slack + interval
+    write_even_when_full()
     redis.call('SET', key, string.format('%.3f', base), 'PX', whole(math.ceil((slack + interval) / 1000) + 1000))
   end
   -- The small part makes up for the rounding of what is stored: a start that is due counts as due.
