@@ -55,8 +55,10 @@ class Door:
 
     def __init__(self) -> None:
         self.added: list[tuple[str, NewJob]] = []
+        self.max_length: int | None = None
 
-    def add(self, queue: str, jobs: Sequence[NewJob]) -> list[Added]:
+    def add(self, queue: str, jobs: Sequence[NewJob], *, max_length: int | None = None) -> list[Added]:
+        self.max_length = max_length
         self.added += [(queue, job) for job in jobs]
         return [Added(AddStatus.NEW, job.id) for job in jobs]
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from shared.context import CANCEL_CHECK_INTERVAL_S, PROGRESS_INTERVAL_S, JobContext
 from shared.engine.engine import LeaseStatus
+from shared.engine.flows import DependencyResult
 from shared.errors import JobCancelled, LeaseLost
 
 HELD, LOST, CANCEL_REQUESTED = LeaseStatus.HELD, LeaseStatus.LOST, LeaseStatus.CANCEL_REQUESTED
@@ -26,6 +27,8 @@ class FakePort:
         self.lines: list[tuple[str, str, Mapping[str, Any]]] = []
         self.saved: bytes | None = None
         self.asked = 0
+        self.ended: dict[str, DependencyResult] = {}
+        self.read = 0
 
     def progress(
         self, job_id: str, token: int, percent: float, message: str | None, data: Mapping[str, Any]
@@ -52,6 +55,11 @@ class FakePort:
         assert (job_id, token) == (JOB, 7)
         self.asked += 1
         return self.answer
+
+    def results(self, job_id: str) -> Mapping[str, DependencyResult]:
+        assert job_id == JOB
+        self.read += 1
+        return self.ended
 
 
 class FakeClock:
