@@ -94,6 +94,9 @@ def _callboard(workbook: Path, folder: Path) -> Callable[[], int]:
 
         def load_checkpoint(self, _job_id: str) -> None: ...
 
+        def results(self, _job_id: str) -> dict[str, Any]:
+            return {}
+
     (folder / "wide.py").write_text(
         "from shared.database.datasets import Column, ColumnType, Dataset\n"
         "DATASETS = [Dataset('wide', tuple(Column(name, ColumnType(kind), nullable=name != 'c0') for name, kind in "

@@ -9,12 +9,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
 
 from structlog.stdlib import get_logger
 
 from shared.engine.engine import LeaseStatus
-from shared.errors import EngineUnavailable, JobCancelled, LeaseLost, PermanentError
+from shared.engine.flows import DependencyResult
+from shared.errors import ContractError, EngineUnavailable, JobCancelled, LeaseLost, PermanentError
+
+if TYPE_CHECKING:
+    from shared.options import JobOptions
 
 log = get_logger(__name__)
 
@@ -24,6 +29,8 @@ PROGRESS_INTERVAL_S = 0.2
 CANCEL_CHECK_INTERVAL_S = 1.0
 #: a larger state belongs into a file; the queue server holds every job in memory
 CHECKPOINT_LIMIT_BYTES = 1_048_576
+#: payloads of the jobs that one run enqueues, together: they are committed in one step with its end
+STAGED_BYTES = 4 << 20
 
 
 class JobPort(Protocol):
@@ -51,6 +58,20 @@ class JobPort(Protocol):
         """See :meth:`shared.engine.engine.Engine.lease_status`."""
         ...
 
+    def results(self, job_id: str) -> Mapping[str, DependencyResult]:
+        """See :meth:`shared.engine.engine.Engine.results`."""
+        ...
+
+
+class Stage(Protocol):
+    """Takes a job in that is added when the run that enqueues it completes."""
+
+    def __call__(
+        self, job_type: str, payload: Mapping[str, Any], options: JobOptions | Mapping[str, Any] | None
+    ) -> str:
+        """See :meth:`JobContext.enqueue`."""
+        ...
+
 
 class JobContext:
     """One run of a job, as its handler sees it. Its methods may be called from any thread.
@@ -63,6 +84,7 @@ class JobContext:
         attempts: how many there may be.
         owner: id of the user on whose behalf the job runs.
         tags: what the caller marked the job with.
+        stage: takes in what the job enqueues; None where there is nobody who does.
         clock: monotonic seconds.
     """
 
@@ -76,6 +98,7 @@ class JobContext:
         attempts: int = 1,
         owner: str | None = None,
         tags: tuple[str, ...] = (),
+        stage: Stage | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.job_id = job_id
@@ -86,8 +109,11 @@ class JobContext:
         self.tags = tags
         self.checkpoint = Checkpoint(self, port)
         self._port = port
+        self._stage = stage
         self._clock = clock
         self._mutex = threading.Lock()
+        self._reading = threading.Lock()
+        self._results: Mapping[str, DependencyResult] | None = None
         self._pending: tuple[float, str | None, dict[str, Any]] | None = None
         self._sent_at = float("-inf")
         self._checked_at = clock()
@@ -101,6 +127,50 @@ class JobContext:
     def idempotency_key(self) -> str:
         """A key that is the same for every attempt of this job, for services that take one."""
         return self.job_id
+
+    def enqueue(
+        self, job_type: str, payload: Mapping[str, Any], options: JobOptions | Mapping[str, Any] | None = None
+    ) -> str:
+        """Leave a job behind: it is added together with the end of this run, and only if the run completes.
+
+        A run that fails, is tried again, cancelled or handed back, or whose worker dies, adds nothing; one that is
+        completed adds each of its jobs exactly once. Nothing goes to the queue server before that. A queue's
+        ``max_length`` does not refuse these jobs.
+
+        Args:
+            job_type: name of a job type, of any queue.
+            payload: its input, as a caller would submit it.
+            options: as a caller may give them, but for ``idempotency_key``.
+
+        Returns:
+            The id that the job will have; with ``dedupe`` another may stand for it.
+
+        Raises:
+            UnknownJobType, ValidationFailed: what was given does not fit; nothing is added for it.
+            PermanentError: this run has enqueued too many jobs, or too large ones.
+            LeaseLost: this run has ended.
+            ContractError: the worker has no catalogue of job types.
+        """
+        if self._stage is None:
+            raise ContractError(f"{job_type!r} cannot be enqueued: nobody takes in what this job leaves behind.")
+        return self._stage(job_type, payload, options)
+
+    @property
+    def results(self) -> Mapping[str, DependencyResult]:
+        """How the jobs of its flow ended that this one runs after, by job id; read when first asked for, and once.
+
+        Raises:
+            LeaseLost: another worker had the job and ended it.
+            EngineUnavailable: the queue server does not answer.
+        """
+        with self._reading:
+            if self._results is None:
+                found = self._port.results(self.job_id)
+                if not found:
+                    # A late run of a job that was removed must not take it for one that runs after none.
+                    raise_if_lost(self, self._port)
+                self._results = MappingProxyType(dict(found))
+            return self._results
 
     def progress(self, percent: float, message: str | None = None, **data: Any) -> None:
         """Report how far the job is.
@@ -216,10 +286,7 @@ class Checkpoint:
         state = self._port.load_checkpoint(self._job.job_id)
         if state is None:
             # A run that was frozen before its first line must not take a job that is done for one that is new.
-            status = self._port.lease_status(self._job.job_id, self._job.token)
-            self._job.notice(status)
-            if status is LeaseStatus.LOST:
-                raise LeaseLost
+            raise_if_lost(self._job, self._port)
         return state
 
     def save(self, state: bytes) -> None:
@@ -239,3 +306,28 @@ class Checkpoint:
         self._job.notice(status)
         if status is LeaseStatus.LOST:
             raise LeaseLost
+
+
+def raise_if_lost(job: JobContext, port: JobPort) -> None:
+    """Ask whether a run still has its job.
+
+    Raises:
+        LeaseLost: another worker has it, or had it and ended it.
+    """
+    status = port.lease_status(job.job_id, job.token)
+    job.notice(status)
+    if status is LeaseStatus.LOST:
+        raise LeaseLost
+
+
+def check_staged_bytes(size: int) -> None:
+    """Refuse payloads that are too large together.
+
+    Raises:
+        PermanentError: says what to do.
+    """
+    if size > STAGED_BYTES:
+        raise PermanentError(
+            f"The payloads that this run enqueues have {size} bytes, {STAGED_BYTES} are allowed: keep the data in a "
+            "file and its id in the payload."
+        )

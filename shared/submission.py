@@ -2,158 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Any, NamedTuple
 
-from pydantic import (
-    AwareDatetime,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    Strict,
-    ValidationError,
-    model_validator,
-)
 from ulid import ULID
 
-from shared.contracts import (
-    Backoff,
-    Catalogue,
-    ExponentialBackoff,
-    FixedBackoff,
-    parse_priority,
-    validate_payload,
-    validation_failed,
-)
+from shared.contracts import Catalogue, validate_payload
+from shared.engine.adding import Added, AddStatus, Idempotency
 from shared.engine.engine import DEFAULT_MAX_STALLS, Engine, JobRecord, NewJob
 from shared.engine.keys import new_job_id, split_job_id
-from shared.engine.record import encode_payload
+from shared.engine.record import encode_payload, from_json, to_json
 from shared.engine.states import State
-from shared.errors import ContractError, ValidationFailed
+from shared.errors import IdempotencyConflict
 from shared.inline import InlineEngine
+from shared.options import JobOptions, parse_options
 
-#: no job waits longer than this for its time; a longer wait is a mistake in seconds and milliseconds
-LONGEST_DELAY_MS = 366 * 24 * 3600 * 1000
-
-StrictInt = Annotated[int, Strict()]
-StrictFloat = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+#: options as callers may give them
+Options = JobOptions | Mapping[str, Any] | None
 
 
-def _as_time(value: object) -> object:
-    # pydantic would take a bare number for seconds or, past a threshold, milliseconds since the epoch.
-    if not isinstance(value, str | datetime):
-        # pydantic collects ValueErrors only
-        raise ValueError("use ISO 8601 with a timezone, e.g. '2026-01-31T09:00:00Z'")  # noqa: TRY004
-    return value
+class Submitted(NamedTuple):
+    """What became of a submission."""
 
-
-def _as_priority(value: object) -> object:
-    if not isinstance(value, str | int):
-        raise ValueError("use a name or an integer")  # noqa: TRY004
-    try:
-        return parse_priority(value)
-    except ValidationFailed as error:
-        raise ValueError(error.detail) from None
-
-
-class _Option(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FixedBackoffOption(_Option):
-    """The same wait after every attempt."""
-
-    kind: Literal["fixed"]
-    wait_ms: StrictInt
-
-    def build(self) -> Backoff:
-        """Make the backoff.
-
-        Raises:
-            ContractError: when the wait is out of range.
-        """
-        return FixedBackoff(self.wait_ms)
-
-
-class ExponentialBackoffOption(_Option):
-    """A wait that grows by a factor after each attempt."""
-
-    kind: Literal["exponential"]
-    base_ms: StrictInt = 1_000
-    cap_ms: StrictInt = 3_600_000
-    factor: StrictFloat = 2.0
-    jitter: StrictFloat = 0.0
-
-    def build(self) -> Backoff:
-        """Make the backoff.
-
-        Raises:
-            ContractError: when the figures contradict each other.
-        """
-        return ExponentialBackoff(self.base_ms, self.cap_ms, self.factor, self.jitter)
-
-
-class JobOptions(_Option):
-    """What a caller may ask for one job; what is left out (or null) is as the contract says."""
-
-    priority: Annotated[int | None, BeforeValidator(lambda value: None if value is None else _as_priority(value))] = (
-        None
-    )
-    delay_ms: Annotated[StrictInt, Field(ge=0, le=LONGEST_DELAY_MS)] | None = None
-    delay_s: Annotated[StrictFloat, Field(ge=0, le=LONGEST_DELAY_MS / 1000)] | None = None
-    run_at: Annotated[AwareDatetime, BeforeValidator(_as_time)] | None = None
-    attempts: Annotated[StrictInt, Field(ge=1, le=100)] | None = None
-    backoff: Annotated[FixedBackoffOption | ExponentialBackoffOption, Field(discriminator="kind")] | None = None
-    timeout_s: Annotated[StrictFloat, Field(gt=0, le=30 * 24 * 3600)] | None = None
-    tags: Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=20)] | None = None
-    owner: Annotated[str, Field(min_length=1, max_length=256)] | None = None
-    keep_s: Annotated[StrictInt, Field(ge=0, le=10 * 366 * 24 * 3600)] | None = None
-
-    @model_validator(mode="after")
-    def _check_together(self) -> JobOptions:
-        times = [name for name in ("delay_ms", "delay_s", "run_at") if getattr(self, name) is not None]
-        if len(times) > 1:
-            raise ValueError(f"{' and '.join(times)} say when to run: give one of them")
-        if self.backoff is not None:
-            try:
-                self.backoff.build()
-            except ContractError as error:
-                raise ValueError(f"backoff: {error.detail}") from None
-        return self
+    #: the job that stands for it: a new one, or the one that was there already
+    record: JobRecord
+    status: AddStatus
+    #: that job was there and has been removed since: its record has the id and when it was added, no more is known
+    removed: bool = False
 
     @property
-    def wait_ms(self) -> int:
-        """How long the job waits at least, milliseconds."""
-        if self.delay_s is not None:
-            return round(self.delay_s * 1000)
-        return self.delay_ms or 0
-
-    @property
-    def run_at_ms(self) -> int | None:
-        """When the job may run, milliseconds since the epoch."""
-        return None if self.run_at is None else round(self.run_at.timestamp() * 1000)
-
-    def stored(self) -> dict[str, Any]:
-        """Give what is stored with the job: the options that its run needs, and only those that were given."""
-        return self.model_dump(
-            mode="json",
-            include={"attempts", "backoff", "timeout_s", "tags", "owner", "keep_s"},
-            exclude_none=True,
-        )
-
-
-def parse_options(data: Mapping[str, Any] | None) -> JobOptions:
-    """Check a job's options.
-
-    Raises:
-        ValidationFailed: with one entry a mistake.
-    """
-    try:
-        return JobOptions.model_validate(dict(data or {}))
-    except ValidationError as error:
-        raise validation_failed("options", error, within="options") from None
+    def is_new(self) -> bool:
+        """Whether this submission added the job."""
+        return self.status is AddStatus.NEW
 
 
 def submit(
@@ -161,11 +44,28 @@ def submit(
     catalogue: Catalogue,
     job_type: str,
     payload: Mapping[str, Any],
-    options: JobOptions | Mapping[str, Any] | None = None,
+    options: Options = None,
     *,
     job_id: str | None = None,
 ) -> JobRecord:
-    """Check a job and add it to its queue.
+    """Check a job and add it to its queue; see :func:`take_in`, which also tells whether the job is a new one.
+
+    Returns:
+        The job that stands for the submission.
+    """
+    return take_in(engine, catalogue, job_type, payload, options, job_id=job_id).record
+
+
+def take_in(
+    engine: Engine,
+    catalogue: Catalogue,
+    job_type: str,
+    payload: Mapping[str, Any],
+    options: Options = None,
+    *,
+    job_id: str | None = None,
+) -> Submitted:
+    """Check a job and add it to its queue, unless another stands for it.
 
     The payload is stored as it was given, so that it reads back the same; its run checks it again.
 
@@ -178,15 +78,52 @@ def submit(
         job_id: id to give it, of :func:`new_job_id`; adding the same id again changes nothing.
 
     Returns:
-        The job as it was accepted, with this machine's clock; no second look at the server is taken for it.
+        A new job as it was accepted, with this machine's clock (no second look at the server is taken for it); or, as
+        it is stored, the job that holds the deduplication key or was added under the idempotency key before.
 
     Raises:
-        UnknownJobType, ValidationFailed, EngineUnavailable
+        UnknownJobType, ValidationFailed
+        IdempotencyConflict: the idempotency key was used for another request.
+        QueueFull: the queue holds as many unfinished jobs as it may.
+        EngineUnavailable: also as EngineOverloaded, when the server is nearly out of memory.
+    """
+    job = new_job(catalogue, job_type, payload, options, job_id=job_id)
+    queue = catalogue.jobs[job_type].queue
+    (added,) = engine.add(queue, [job], max_length=catalogue.queues[queue].limits.max_length)
+    if added.status is AddStatus.CONFLICT:
+        raise IdempotencyConflict(job_id=added.job_id)
+    if added.status is AddStatus.REPEATED and added.job_id == job.id and job_id is None:
+        # An id that nobody else can know: the first try of this very call added it, and its reply was lost.
+        added = Added(AddStatus.NEW, job.id)
+    if added.is_new:
+        # Where jobs run inline it has run by now.
+        ran = engine.get(job.id) if isinstance(engine, InlineEngine) else None
+        return Submitted(ran or _accepted(queue, job, payload), added.status)
+    holder = engine.get(added.job_id)
+    if holder is not None:
+        return Submitted(holder, added.status)
+    # Keys outlive jobs: only one that has ended, or that somebody removed, is not there any more.
+    gone = replace(_accepted(queue, replace(job, id=added.job_id), payload), state=State.COMPLETED, due_ms=None)
+    return Submitted(gone, added.status, removed=True)
+
+
+def new_job(
+    catalogue: Catalogue,
+    job_type: str,
+    payload: Mapping[str, Any],
+    options: Options = None,
+    *,
+    job_id: str | None = None,
+) -> NewJob:
+    """Check a job and make what an engine adds; see :func:`take_in`.
+
+    Raises:
+        UnknownJobType, ValidationFailed
     """
     contract = catalogue.job(job_type)
     validate_payload(contract.payload, payload)
     chosen = options if isinstance(options, JobOptions) else parse_options(options)
-    job = NewJob(
+    return NewJob(
         id=job_id or new_job_id(contract.queue),
         name=contract.type,
         body=encode_payload(payload),
@@ -198,11 +135,19 @@ def submit(
         max_stalls=None if contract.max_stalls == DEFAULT_MAX_STALLS else contract.max_stalls,
         keep_s=chosen.keep_s,
         options=chosen.stored(),
+        group=chosen.group,
+        dedupe=None if chosen.dedupe is None else chosen.dedupe.build(),
+        idempotency=_idempotency(job_type, payload, chosen),
     )
-    engine.add(contract.queue, [job])
-    # Where jobs run inline it has run by now.
-    ran = engine.get(job.id) if isinstance(engine, InlineEngine) else None
-    return ran or _accepted(contract.queue, job, payload)
+
+
+def _idempotency(job_type: str, payload: Mapping[str, Any], options: JobOptions) -> Idempotency | None:
+    if options.idempotency_key is None:
+        return None
+    asked = options.model_dump(mode="json", exclude={"idempotency_key"}, exclude_none=True)
+    # Through JSON and back, so that what is stored alike is hashed alike, in whatever order its fields came.
+    request = json.dumps(from_json(to_json([job_type, payload, asked])), sort_keys=True)
+    return Idempotency(options.idempotency_key, hashlib.sha256(request.encode()).hexdigest())
 
 
 def _accepted(queue: str, job: NewJob, payload: Mapping[str, Any]) -> JobRecord:
@@ -229,4 +174,6 @@ def _accepted(queue: str, job: NewJob, payload: Mapping[str, Any]) -> JobRecord:
         result=None,
         error=None,
         attempts=[],
+        group=job.group,
+        dedupe_key=job.dedupe.key if job.dedupe else None,
     )

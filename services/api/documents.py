@@ -11,6 +11,7 @@ from shared.contracts import Catalogue, FamilyContract, JobContract, QueueContra
 from shared.contracts.options import describe_backoff, effective_options
 from shared.engine.engine import Counts, JobRecord
 from shared.storage import StoredFile
+from shared.submission import Submitted
 
 API = "/api/v1"
 
@@ -29,7 +30,20 @@ def job_document(record: JobRecord, contract: JobContract | None) -> dict[str, A
         "payload": record.payload,
         "options": effective_options(contract, record.options),
         "attempts": [_attempt(attempt) for attempt in record.attempts],
+        "group": record.group,
+        "dedupe_key": record.dedupe_key,
+        "flow_id": record.flow_id,
+        "waits_for": list(record.waits_for),
     }
+
+
+def submission_document(taken: Submitted, contract: JobContract | None) -> dict[str, Any]:
+    """Describe the job that stands for a submission which added none."""
+    document = {**job_document(taken.record, contract), "submission": taken.status.name.lower()}
+    if taken.removed:
+        # Its id is all that is known of it.
+        document |= {"state": "removed", "payload": None, "group": None, "dedupe_key": None}
+    return document
 
 
 def status_document(record: JobRecord, contract: JobContract | None) -> dict[str, Any]:

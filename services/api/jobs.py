@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.api.backend import Backend, backend
 from services.api.bodies import check_query, query_flag, query_list, query_number, read_json, wrong_field
-from services.api.documents import API, job_document, log_line, status_document
+from services.api.documents import API, job_document, log_line, status_document, submission_document
 from services.api.following import follow_job, wants_stream
 from services.api.listing import JobFilter, list_jobs, parse_states
 from shared.engine.engine import JobRecord
 from shared.engine.states import State
 from shared.errors import WrongState
-from shared.submission import submit
+from shared.submission import take_in
 
 blueprint = Blueprint("jobs", __name__, url_prefix=f"{API}/jobs")
 
@@ -29,18 +29,21 @@ class Submission(BaseModel):
 
     type: str = Field(min_length=1, max_length=200)
     payload: dict[str, Any]
-    #: checked by :func:`shared.submission.parse_options`, for every way in alike
+    #: checked by :func:`shared.options.parse_options`, for every way in alike
     options: dict[str, Any] | None = None
 
 
 @blueprint.post("")
 def create() -> tuple[dict[str, Any], int, dict[str, str]]:
-    """Add a job."""
+    """Add a job; when another stands for it, give that one (200)."""
     check_query([])
     the = backend()
     body = read_json(Submission)
-    record = submit(the.engine, the.catalogue, body.type, body.payload, body.options)
-    return _describe(the, record), 202, {"Location": f"{API}/jobs/{record.id}"}
+    taken = take_in(the.engine, the.catalogue, body.type, body.payload, body.options)
+    location = {"Location": f"{API}/jobs/{taken.record.id}"}
+    if taken.is_new:
+        return _describe(the, taken.record), 202, location
+    return submission_document(taken, the.contract(taken.record)), 200, location
 
 
 @blueprint.get("")

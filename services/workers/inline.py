@@ -114,7 +114,7 @@ class _InlineBroker(JobBroker):
     def __init__(self, engine: Engine, catalogue: Catalogue) -> None:
         super().__init__(
             engine,
-            middleware=run_middleware(engine, event_loop=_OneLoop()),
+            middleware=run_middleware(engine, catalogue, event_loop=_OneLoop()),
             queues=catalogue.queues,
             lease_s=LEASE_S,
         )

@@ -21,9 +21,9 @@ from shared.engine.redis import RedisEngine
 from shared.log import configure_logging
 
 
-def middleware(engine: RedisEngine) -> list[Middleware]:
+def middleware(engine: RedisEngine, catalogue: Catalogue | None = None) -> list[Middleware]:
     """Give the middleware of a worker process: what acts around runs, and what is about the process."""
-    return [*run_middleware(engine), StopWithoutMaster(), CheckServer(engine.server)]
+    return [*run_middleware(engine, catalogue), StopWithoutMaster(), CheckServer(engine.server)]
 
 
 def build_broker(settings: Settings, catalogue: Catalogue) -> JobBroker:
@@ -37,7 +37,7 @@ def build_broker(settings: Settings, catalogue: Catalogue) -> JobBroker:
     engine = RedisEngine.from_settings(settings)
     health = Health(settings.health_host, settings.health_port, stuck_s=settings.health_stuck_s)
     broker = JobBroker(
-        engine, middleware=[*middleware(engine), health], queues=catalogue.queues, lease_s=settings.lease_s
+        engine, middleware=[*middleware(engine, catalogue), health], queues=catalogue.queues, lease_s=settings.lease_s
     )
     for family in chosen:
         actors = bind_family(broker, family)

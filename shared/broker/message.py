@@ -15,6 +15,7 @@ from shared.engine.engine import Finish, LeasedJob, NewJob
 from shared.engine.record import to_json
 from shared.errors import CallboardError
 from shared.failures import error_fields
+from shared.staging import StagedJobs
 
 
 class JobCall(Message[Any]):
@@ -31,8 +32,9 @@ class JobMessage(MessageProxy):
         job: the lease.
         context: what its handler is given, for jobs with a contract.
         outcome: how the run ended, once that is decided; it is committed when Dramatiq acknowledges the message.
-        followers: jobs that are added with that: enqueued after the run (pipelines, callbacks), or staged by the
-            handler.
+        followers: jobs that are added with that: enqueued after the run (pipelines, callbacks), or by the handler of a
+            job that completed.
+        staged: what that handler enqueues while it runs.
         error: what the run raised.
         result: what the handler of a job with a contract returned.
         run: that handler's run, which can be told to stop.
@@ -50,6 +52,7 @@ class JobMessage(MessageProxy):
         self.context: JobContext | None = None
         self.outcome: Finish | None = None
         self.followers: list[NewJob] = []
+        self.staged: StagedJobs | None = None
         self.error: BaseException | None = None
         self.result: Any = None
         self.run: Run | None = None

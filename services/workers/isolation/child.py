@@ -62,7 +62,8 @@ def main(fd: int, worker: int) -> None:
 def _run(order: dict[str, Any], line: _Line, stop: _Stop) -> dict[str, Any]:
     own = ErrorTable(*order["errors"])
     try:
-        context = _Context(line.port, **{**order["job"], "tags": tuple(order["job"]["tags"])})
+        given = {**order["job"], "tags": tuple(order["job"]["tags"])}
+        context = _Context(line.port, stage=line.port.enqueue, **given)
         configure_logging(load_settings())
         bind_contextvars(job_id=context.job_id, job_type=order["type"], attempt=context.attempt)
         threading.Thread(target=line.read, name="callboard-worker-line", daemon=True).start()

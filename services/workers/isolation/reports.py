@@ -8,16 +8,30 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from shared.context import JobContext
+from shared.context import JobContext, check_staged_bytes
 from shared.engine.engine import LeaseStatus
-from shared.errors import EngineUnavailable, LeaseLost, PermanentError
+from shared.engine.flows import DependencyResult
+from shared.engine.record import from_json, to_json
+from shared.errors import (
+    CallboardError,
+    ContractError,
+    EngineUnavailable,
+    LeaseLost,
+    PermanentError,
+    UnknownJobType,
+    ValidationFailed,
+)
 
-#: errors that a report may raise in the handler
-_RAISED: dict[str, type[BaseException]] = {
-    kind.__name__: kind for kind in (EngineUnavailable, LeaseLost, PermanentError, ValueError, TypeError)
+if TYPE_CHECKING:
+    from shared.options import JobOptions
+
+#: errors that a call may raise in the handler
+_OWN: dict[str, type[CallboardError]] = {
+    kind.__name__: kind for kind in (EngineUnavailable, PermanentError, ValidationFailed, UnknownJobType, ContractError)
 }
+_OTHERS: dict[str, type[BaseException]] = {kind.__name__: kind for kind in (LeaseLost, ValueError, TypeError)}
 
 
 def answer(context: JobContext, said: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,7 +46,15 @@ def answer(context: JobContext, said: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refusal(said: Mapping[str, Any], error: BaseException) -> dict[str, Any]:
-    return {"reply": said["call"], "error": type(error).__name__, "detail": str(error)}
+    extra = from_json(to_json(error.extra)) if isinstance(error, CallboardError) else {}
+    return {"reply": said["call"], "error": type(error).__name__, "detail": str(error), "extra": extra}
+
+
+def _raise(message: Mapping[str, Any]) -> None:
+    name, detail = message["error"], message["detail"]
+    if name in _OWN:
+        raise _OWN[name](detail, **message["extra"])
+    raise _OTHERS.get(name, RuntimeError)(detail)
 
 
 def _progress(context: JobContext, percent: float, message: str | None, data: dict[str, Any]) -> int:
@@ -60,12 +82,25 @@ def _lease_status(context: JobContext) -> int:
     return context.refresh()
 
 
+def _results(context: JobContext) -> dict[str, dict[str, Any]]:
+    return {
+        job_id: {"state": end.state, "result": end.result, "error": end.error}
+        for job_id, end in context.results.items()
+    }
+
+
+def _enqueue(context: JobContext, job_type: str, payload: dict[str, Any], options: dict[str, Any] | None) -> str:
+    return context.enqueue(job_type, payload, options)
+
+
 _CALLS: dict[str, Callable[..., Any]] = {
     "progress": _progress,
     "log": _log,
     "save_checkpoint": _save,
     "load_checkpoint": _load,
     "lease_status": _lease_status,
+    "results": _results,
+    "enqueue": _enqueue,
 }
 
 
@@ -115,6 +150,17 @@ class PipePort:
         """See :class:`shared.context.JobPort`."""
         return LeaseStatus(self._call("lease_status"))
 
+    def results(self, job_id: str) -> Mapping[str, DependencyResult]:
+        """See :class:`shared.context.JobPort`."""
+        return {job: DependencyResult(**end) for job, end in self._call("results").items()}
+
+    def enqueue(self, job_type: str, payload: Mapping[str, Any], options: JobOptions | Mapping[str, Any] | None) -> str:
+        """See :meth:`shared.context.JobContext.enqueue`."""
+        # Here, since the worker hangs up on a message that is larger than any should be.
+        check_staged_bytes(len(to_json(payload)))
+        given = options if options is None or isinstance(options, Mapping) else options.model_dump(mode="json")
+        return str(self._call("enqueue", job_type, payload, given))
+
     def _call(self, do: str, *arguments: Any) -> Any:
         reply = _Reply()
         with self._mutex:
@@ -124,7 +170,7 @@ class PipePort:
         self._send({"call": number, "do": do, "with": arguments})
         reply.there.wait()
         if "error" in reply.message:
-            raise _RAISED.get(reply.message["error"], RuntimeError)(reply.message["detail"])
+            _raise(reply.message)
         return reply.message["value"]
 
 

@@ -12,12 +12,13 @@ from structlog.stdlib import get_logger
 
 from shared.broker.message import JobMessage, encode_error
 from shared.context import JobContext
-from shared.contracts import JobContract
+from shared.contracts import Catalogue, JobContract
 from shared.contracts.options import effective_attempts, effective_backoff
 from shared.engine.engine import Engine, Finish, LeaseStatus, Outcome
 from shared.errors import EngineUnavailable, JobCancelled, LeaseLost, PermanentError
 from shared.failures import ErrorTable, Verdict, classify
 from shared.results import encode_result
+from shared.staging import StagedJobs
 
 log = get_logger(__name__)
 
@@ -27,10 +28,12 @@ class Jobs(Middleware):
 
     Args:
         engine: where running jobs report to.
+        catalogue: job types that handlers may enqueue.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, catalogue: Catalogue | None = None) -> None:
         self._engine = engine
+        self._catalogue = catalogue
 
     @property
     def actor_options(self) -> set[str]:
@@ -43,6 +46,7 @@ class Jobs(Middleware):
         if contract is None:
             return
         options = message.job.options
+        message.staged = StagedJobs(self._catalogue)
         message.context = JobContext(
             self._engine,
             job_id=message.job.id,
@@ -51,6 +55,7 @@ class Jobs(Middleware):
             attempts=effective_attempts(contract, options),
             owner=options.get("owner"),
             tags=tuple(options.get("tags", ())),
+            stage=message.staged.stage,
         )
         bind_contextvars(job_id=message.job.id, job_type=contract.type, attempt=message.job.attempt)
         if not self._still_wanted(broker, message, message.context):
@@ -87,6 +92,11 @@ class Jobs(Middleware):
         if outcome is None and exception is not None:
             outcome = _ended(contract, message, exception)
         message.outcome = outcome
+        if message.staged is not None:
+            # Closed in any case: a handler that was left behind may go on, and nothing would come of its jobs.
+            staged = message.staged.close()
+            if outcome is not None and outcome.outcome is Outcome.COMPLETE:
+                message.followers += staged
         unbind_contextvars("job_id", "job_type", "attempt")
 
     def after_skip_message(self, broker: dramatiq.Broker, message: JobMessage) -> None:  # type: ignore[override]

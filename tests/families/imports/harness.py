@@ -17,6 +17,7 @@ from shared.config import Settings
 from shared.context import JobContext
 from shared.database import begin_write, connect
 from shared.engine.engine import LeaseStatus
+from shared.engine.flows import DependencyResult
 from shared.storage import open_storage
 
 
@@ -43,6 +44,9 @@ class FakePort:
 
     def lease_status(self, job_id: str, token: int) -> LeaseStatus:
         return self._status()
+
+    def results(self, job_id: str) -> dict[str, DependencyResult]:
+        return {}
 
 
 class Imports:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from shared.context import JobContext
 from shared.contracts import Payload
-from shared.errors import PermanentError, RetryableError
+from shared.errors import CallboardError, PermanentError, RetryableError
 
 MIB = 1 << 20
 
@@ -168,3 +168,29 @@ def crash(payload: Task, job: JobContext) -> None:
     """Read where nothing is."""
     signal.signal(signal.SIGSEGV, signal.SIG_DFL)
     ctypes.string_at(0)
+
+
+def leave_jobs(payload: Task, job: JobContext) -> Any:
+    """Enqueue jobs, and some that do not fit."""
+    ids = [job.enqueue("test.second", {"number": number}, {"tags": ["x"]}) for number in range(payload.number)]
+    if payload.text == "fail":
+        raise PermanentError("after that")
+    wrong: list[tuple[str, dict[str, Any], dict[str, Any] | None]] = [
+        ("test.nothing", {}, None),
+        ("test.second", {"numbr": 1}, None),
+        ("test.second", {}, {"priority": "urgent"}),
+        ("test.second", {"text": "x" * (9 << 20)}, None),
+    ]
+    errors = []
+    for job_type, given, options in wrong:
+        try:
+            job.enqueue(job_type, given, options)
+        except CallboardError as error:
+            errors.append((type(error).__name__, error.extra.get("errors")))
+    return ids, errors
+
+
+def add_up(payload: Task, job: JobContext) -> Any:
+    """Give the results of the jobs that it runs after, and what they add up to."""
+    ends = {job_id: [end.state, end.result, end.error and end.error["type"]] for job_id, end in job.results.items()}
+    return {"ends": ends, "total": sum(end.result or 0 for end in job.results.values())}

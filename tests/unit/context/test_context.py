@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from shared.context import CANCEL_CHECK_INTERVAL_S, PROGRESS_INTERVAL_S, JobContext
 from shared.engine.engine import LeaseStatus
-from shared.errors import JobCancelled, LeaseLost
+from shared.engine.flows import DependencyResult
+from shared.errors import ContractError, EngineUnavailable, JobCancelled, LeaseLost
 
 HELD, LOST, CANCEL_REQUESTED = LeaseStatus.HELD, LeaseStatus.LOST, LeaseStatus.CANCEL_REQUESTED
 JOB = "q.01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -26,6 +27,8 @@ class FakePort:
         self.lines: list[tuple[str, str, Mapping[str, Any]]] = []
         self.saved: bytes | None = None
         self.asked = 0
+        self.ended: dict[str, DependencyResult] = {}
+        self.read = 0
 
     def progress(
         self, job_id: str, token: int, percent: float, message: str | None, data: Mapping[str, Any]
@@ -52,6 +55,11 @@ class FakePort:
         assert (job_id, token) == (JOB, 7)
         self.asked += 1
         return self.answer
+
+    def results(self, job_id: str) -> Mapping[str, DependencyResult]:
+        assert job_id == JOB
+        self.read += 1
+        return self.ended
 
 
 class FakeClock:
@@ -207,3 +215,44 @@ def test_a_checkpoint_of_a_lost_job_is_refused(job: JobContext, port: FakePort) 
         job.checkpoint.save(b"row 5")
     assert port.saved is None
     assert job.cancelled
+
+
+def test_results_are_read_when_they_are_asked_for_and_once(job: JobContext, port: FakePort) -> None:
+    port.ended = {"q.1": DependencyResult("completed", 5)}
+    assert port.read == 0
+    assert [job.results["q.1"].result for _ in range(3)] == [5, 5, 5]
+    assert port.read == 1
+    with pytest.raises(TypeError):
+        job.results["q.2"] = DependencyResult("completed")  # type: ignore[index]
+
+
+def test_a_job_that_runs_after_none_has_no_results(job: JobContext, port: FakePort) -> None:
+    assert dict(job.results) == {}
+    assert dict(job.results) == {}
+    assert (port.read, port.asked) == (1, 1)
+
+
+def test_a_late_run_of_a_job_that_is_gone_is_told_so_instead(job: JobContext, port: FakePort) -> None:
+    port.answer = LOST
+    with pytest.raises(LeaseLost):
+        _ = job.results
+    assert job.status is LOST
+
+
+def test_results_that_could_not_be_read_can_be_asked_for_again(
+    job: JobContext, port: FakePort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(job_id: str) -> Mapping[str, DependencyResult]:
+        raise EngineUnavailable
+
+    port.ended = {"q.1": DependencyResult("failed", error={"type": "OSError"})}
+    with monkeypatch.context() as patch:
+        patch.setattr(port, "results", fail)
+        with pytest.raises(EngineUnavailable):
+            _ = job.results
+    assert job.results["q.1"].error == {"type": "OSError"}
+
+
+def test_a_context_without_anybody_to_take_jobs_in_says_so(job: JobContext) -> None:
+    with pytest.raises(ContractError, match="cannot be enqueued"):
+        job.enqueue("a.b", {})

@@ -6,6 +6,7 @@ import pytest
 
 from shared.context import CHECKPOINT_LIMIT_BYTES, JobContext
 from shared.engine.engine import LeaseStatus
+from shared.engine.flows import DependencyResult
 from shared.errors import EngineUnavailable, LeaseLost, PermanentError
 
 
@@ -36,6 +37,10 @@ class FlakyPort:
     def lease_status(self, *args: object) -> LeaseStatus:
         self.check()
         return self.status
+
+    def results(self, job_id: str) -> dict[str, DependencyResult]:
+        self.check()
+        return {}
 
     def check(self) -> None:
         if self.away:

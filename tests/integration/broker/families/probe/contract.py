@@ -49,5 +49,6 @@ FAMILY = FamilyContract(
         _job("die", max_stalls=2),
         _job("deaf", isolation="process"),
         _job("note_other", "probe-other"),
+        _job("leave"),
     ),
 )

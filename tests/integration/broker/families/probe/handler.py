@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from shared.broker.relay import RelayThread
 from shared.context import JobContext
 from tests.integration.broker.families.probe.contract import Probe
 
@@ -75,3 +77,24 @@ def deaf(payload: Probe, job: JobContext) -> None:
     write_down(payload, "began")
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     ctypes.PyDLL(None).sleep(600)
+
+
+def leave(payload: Probe, job: JobContext) -> str:
+    """Leave three jobs behind, when the gate is open; the first process dies between the commit and their way on."""
+    ids = [
+        job.enqueue("probe.note_other", {"folder": payload.folder, "name": f"{payload.name}-{number}"})
+        for number in range(3)
+    ]
+    if payload.secret == "die-after-commit" and not (Path(payload.folder) / "died").exists():
+        RelayThread.relay = _die_instead(payload)  # type: ignore[method-assign, assignment]
+        return ",".join(ids)
+    gated(payload, job)
+    return ",".join(ids)
+
+
+def _die_instead(payload: Probe) -> Callable[[RelayThread, str], None]:
+    def relay(self: RelayThread, queue: str) -> None:
+        (Path(payload.folder) / "died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    return relay
