@@ -177,10 +177,11 @@ end
 local function leased_before(jobs)
   local ids = redis.call('ZRANGE', ACTIVE, 0, -1)
   for n = 1, #ids do
-    local stored = redis.call('HMGET', JOB .. ids[n], 's', 'i', 'd')
-    local f = standing(stored[1])
+    -- The bodies of all that run could be more than the server has memory for.
+    local f = standing(redis.call('HGET', JOB .. ids[n], 's'))
     if f and f.w == worker and f.rq == request then
-      jobs[#jobs + 1] = {ids[n], f.l, f.a, f.t, stored[2], stored[3]}
+      local stored = redis.call('HMGET', JOB .. ids[n], 'i', 'd')
+      jobs[#jobs + 1] = {ids[n], f.l, f.a, f.t, stored[1], stored[2]}
     end
   end
 end
