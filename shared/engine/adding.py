@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from shared.errors import ValidationFailed
 
-#: keys and group names: printable, so that they can be read in lists and stored in lines; no halves of a surrogate pair,
-#: which cannot be stored
+#: keys and group names: printable, so that they can be read in lists and stored in lines; half a surrogate pair cannot
+#: be stored at all
 _NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,200}")
 #: the longest window, milliseconds: a year
 LONGEST_WINDOW_MS = 366 * 24 * 3600 * 1000
