@@ -78,7 +78,9 @@ class JobBroker(dramatiq.Broker):
         if engine is None:
             engine = RedisEngine.from_url(url or "redis://127.0.0.1:6379/0", namespace)
         self.engine = engine
-        self.worker_name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        # Jobs are stored with it among values that are parted by spaces.
+        host = "-".join(socket.gethostname().split())
+        self.worker_name = f"{host}:{os.getpid()}:{secrets.token_hex(3)}"
         self.lease_ms = int(lease_s * 1000)
         self._contracts = dict(queues or {})
         self._outages = OutageLog()

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from shared.errors import ValidationFailed
 
-#: keys and group names: printable, so that they can be read in lists and stored in lines
-_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
+#: keys and group names: printable, so that they can be read in lists and stored in lines; half a surrogate pair cannot
+#: be stored at all
+_NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,200}")
 #: the longest window, milliseconds: a year
 LONGEST_WINDOW_MS = 366 * 24 * 3600 * 1000
 #: how long an idempotency key is remembered, milliseconds
@@ -24,9 +25,7 @@ def check_name(kind: str, name: str) -> str:
         ValidationFailed: when it is empty, too long, or has control characters.
     """
     if not _NAME.fullmatch(name):
-        raise ValidationFailed(
-            f"The {kind} {name[:50]!r} cannot be used: 1 to 200 characters, none of them a control one."
-        )
+        raise ValidationFailed(f"The {kind} {name[:50]!r} cannot be used: 1 to 200 characters, no control ones.")
     return name
 
 

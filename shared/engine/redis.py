@@ -148,7 +148,8 @@ class RedisEngine(RedisMaintenance):
         """See :meth:`Engine.reap`."""
         ids, steps = self._run("reap", queue, DEFAULT_MAX_STALLS)
         if steps:
-            self.relay_all(queue)
+            # Once: what is left is taken by who cycles the queue, and the caller has leases to renew.
+            self.relay(queue)
         return [f"{queue}.{local_id.decode()}" for local_id in ids]
 
     def waiter(self, worker: str) -> RedisWaiter:

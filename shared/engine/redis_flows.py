@@ -24,6 +24,8 @@ log = get_logger(__name__)
 
 #: how long the record of a flow is kept, milliseconds
 FLOW_KEPT_MS = 30 * 24 * 3600 * 1000
+#: outboxes looked into at most for steps that those of another led to; what is left is taken by who cycles the queue
+LED_TO = 1_000
 
 _Step = tuple[bytes, dict[bytes, bytes]]
 
@@ -36,15 +38,20 @@ class RedisFlows(RedisCommands):
     def relay(self, queue: str, *, limit: int = 100) -> int:
         """See :meth:`Engine.relay`; steps that these steps lead to in other queues are taken as well."""
         left = self._relay(queue, limit)
-        todo = {name for name in self._touched(left) if name != queue}
-        while todo:
-            name = todo.pop()
-            todo |= self._touched(self._relay(name, limit))
+        todo = [name for name in self._touched(left) if name != queue]
+        for _ in range(LED_TO):
+            if not todo:
+                break
+            # In turn: into an outbox that others fill meanwhile, one might look for ever.
+            name = todo.pop(0)
+            todo += self._touched(self._relay(name, limit)).difference(todo)
         return left[queue]
 
     def relay_all(self, queue: str) -> None:
-        """Take every step of a queue's outbox."""
-        while self._call("XLEN", self._of(queue).outbox) and self.relay(queue):
+        """Take every step that a queue's outbox holds by now; others may go on to fill it."""
+        outbox = self._of(queue).outbox
+        newest = stream_entries(self._call("XREVRANGE", outbox, "+", "-", "COUNT", 1))
+        while newest and self.relay(queue) and self._call("XRANGE", outbox, "-", newest[0][0], "COUNT", 1):
             pass
 
     @staticmethod

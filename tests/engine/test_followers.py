@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
 from shared.contracts.queue import QueueContract, Retention
 from shared.engine.adding import Dedupe
-from shared.engine.engine import Engine, FinishStatus, NewJob, Outcome
+from shared.engine.engine import Engine, FinishStatus, LeasedJob, NewJob, Outcome
+from shared.engine.flows import FlowJob, NewFlow
+from shared.engine.keys import new_job_id
+from shared.engine.redis import RedisEngine
 from shared.engine.states import State
 from tests.engine.harness import (
     QUEUE,
     Died,
+    RedisRig,
     Rig,
     add,
     add_one,
@@ -29,6 +34,7 @@ from tests.engine.harness import (
     take,
     take_one,
 )
+from tests.servers import ValkeyServer
 
 COMMITTED, ALREADY, STALE, GONE = (
     FinishStatus.COMMITTED,
@@ -313,3 +319,39 @@ def test_a_follower_that_is_there_already_is_left_alone(engine: Engine) -> None:
     assert engine.counts("other").waiting == 2
     assert cycle(engine, want=1, queue=OTHER).jobs[0].body == b"as it was"
     assert state_of(engine, known.id) == "active"
+
+
+@pytest.mark.needs_server
+@pytest.mark.parametrize("call", ["reap", "cancel", "add_flow"])
+def test_an_outbox_that_others_go_on_to_fill_keeps_no_caller(
+    valkey: ValkeyServer, namespace: str, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """A process that looked into it until it were empty would renew no lease meanwhile."""
+    with closing(RedisRig(valkey, namespace)) as rig:
+        relay, runs = RedisEngine._relay, 0
+
+        def relay_slowly(engine: RedisEngine, queue: str, limit: int) -> dict[str, int]:
+            nonlocal runs
+            runs += 1
+            assert runs < 50, "it never ends"
+            add_one(rig.engine)
+            end(rig.engine, take_one(rig.engine), followers=followers())
+            return relay(engine, queue, 1)
+
+        end(rig.engine, run_of(rig.engine), followers=followers(3))
+        steered = add_one(rig.engine, delay_ms=600_000)
+        monkeypatch.setattr(RedisEngine, "_relay", relay_slowly)
+        if call == "reap":
+            rig.engine.reap("q")
+        elif call == "cancel":
+            rig.engine.cancel(steered)
+        else:
+            rig.engine.add_flow(NewFlow(new_job_id("q"), [FlowJob(make_job("other"))]))
+        monkeypatch.undo()
+        settle(rig.engine, "q")
+        assert rig.engine.counts("other").waiting == 3 + runs + (call == "add_flow")
+
+
+def run_of(engine: Engine) -> LeasedJob:
+    add_one(engine)
+    return take_one(engine)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from shared.contracts.queue import QueueContract, RateLimit
@@ -490,3 +492,35 @@ def test_lifting_a_limit_of_one_group_wakes_somebody(engine: Engine) -> None:
     engine.set_limits("q", {"concurrency": None}, group="a")
     assert is_armed(engine)
     assert len(cycle(engine, want=3, queue=queue).jobs) == 2
+
+
+# -- many groups --
+
+
+def start_all(engine: Engine, queue: QueueContract) -> int:
+    """Lease until nothing may start; gives how many did."""
+    started = 0
+    while jobs := cycle(engine, want=1_000, queue=queue).jobs:
+        started += len(jobs)
+    return started
+
+
+@pytest.mark.parametrize(("name", "limit"), [("rate", RateLimit(1, LONG_MS)), ("concurrency", 1)])
+def test_a_limit_that_is_lifted_frees_any_number_of_groups(engine: Engine, name: str, limit: RateLimit | int) -> None:
+    groups = [f"g{number}" for number in range(1_050)]
+    limits: dict[str, Any] = {f"group_{name}": limit}
+    queue = limited(**limits)
+    for _ in range(2):
+        engine.add("q", [make_job(group=group) for group in groups])
+    assert start_all(engine, queue) == len(groups)
+    for _ in range(6):
+        assert cycle(engine, want=1, queue=queue).jobs == []
+    is_armed(engine)
+    cycle(engine, want=1, queue=queue)
+    assert not is_armed(engine), "nothing can start"
+    engine.set_limits("q", {name: None}, group=max(groups))
+    assert is_armed(engine)
+    assert read(engine, take_one(engine, queue=queue).id).group == max(groups)
+    engine.set_limits("q", {f"group_{name}": None})
+    assert is_armed(engine)
+    assert start_all(engine, queue) == len(groups) - 1

@@ -186,7 +186,7 @@ def test_keys_are_forgotten_in_the_end(rig: Rig) -> None:
     assert rig.stored() == set()
 
 
-@pytest.mark.parametrize("key", ["", "x" * 201, "a\nb", "\x00"])
+@pytest.mark.parametrize("key", ["", "x" * 201, "a\nb", "\x00", "half a pair \ud800"])
 def test_what_fits_no_key_is_refused(key: str) -> None:
     with pytest.raises(ValidationFailed, match="idempotency key"):
         Idempotency(key, "h")

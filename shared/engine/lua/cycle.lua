@@ -231,10 +231,11 @@ end
 local function leased_before(jobs)
   local ids = redis.call('ZRANGE', ACTIVE, 0, -1)
   for n = 1, #ids do
-    local stored = redis.call('HMGET', JOB .. ids[n], 's', 'i', 'd')
-    local f = standing(stored[1])
+    -- The bodies of all that run could be more than the server has memory for.
+    local f = standing(redis.call('HGET', JOB .. ids[n], 's'))
     if f and f.w == worker and f.rq == request then
-      hand_out(jobs, ids[n], stored[2], stored[3], f.l .. ' ' .. f.a .. ' ' .. f.t)
+      local stored = redis.call('HMGET', JOB .. ids[n], 'i', 'd')
+      hand_out(jobs, ids[n], stored[1], stored[2], f.l .. ' ' .. f.a .. ' ' .. f.t)
     end
   end
 end
@@ -303,8 +304,12 @@ local function is_turn_of_old(old, head)
   return true
 end
 
+local PARKINGS = 200 -- groups that one call finds held back at most: a bound on how long the server is held
+
 local function lease_by_turns(jobs, most)
-  while leased < most do
+  local looks = most - leased + PARKINGS
+  while leased < most and looks > 0 do
+    looks = looks - 1
     local head = redis.call('ZRANGE', LINE, 0, 0, 'WITHSCORES')
     local old = redis.call('ZRANGE', WAITING, 0, 0, 'WITHSCORES')
     if not head[2] and not old[2] then return end

@@ -137,3 +137,10 @@ def test_the_end_of_a_lost_run_does_not_cut_the_new_one_off_from_its_news() -> N
     second = message_of(consumer)
     broker._ended(first)
     assert broker._messages == {leased(1).id: second}
+
+
+def test_the_name_of_a_worker_can_be_stored_wherever_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "Somebody's laptop\t2")
+    name = broker_over(FakeEngine()).worker_name
+    assert name.startswith("Somebody's-laptop-2:")
+    assert len(name.split()) == 1
