@@ -1,8 +1,9 @@
 -- Change the limits of a queue or of one of its groups.
 --
 -- KEYS[1]  meta
--- ARGV     field of meta: 'lim', or 'lg:<group>'; limits as in lib/limits.lua ('' to forget them); the same as JSON
--- Returns  1
+-- ARGV     field of meta: 'lim', or 'lg:<group>'; limits as in lib/limits.lua ('' to forget them); the same as JSON;
+--          where to go on with the groups that are held back ('0' at the beginning)
+-- Returns  where to go on, '0' at the end
 
 -- include: lib/job.lua
 -- include: lib/waiting.lua
@@ -13,9 +14,9 @@ else
   redis.call('HSET', META, ARGV[1], ARGV[2], ARGV[1] .. ':j', ARGV[3])
 end
 -- Whoever was held back is looked at anew.
-local parked = redis.call('ZRANGE', PARKED, 0, 999)
-for n = 1, #parked do unpark(parked[n]) end
-emit('limited', '')
+local parked = redis.call('ZSCAN', PARKED, ARGV[4], 'COUNT', 50)
+for n = 1, #parked[2], 2 do unpark(parked[2][n]) end
+if ARGV[4] == '0' then emit('limited', '') end
 if has_waiting() and not is_paused() then arm_wake() end
 flush_events()
-return 1
+return parked[1]

@@ -121,7 +121,7 @@ end
 
 -- Jobs that asked to be kept for less time than the queue keeps its own.
 local function sweep_expired(now)
-  local ids = redis.call('ZRANGEBYSCORE', EXPIRES, '-inf', now, 'LIMIT', 0, SWEEP)
+  local ids = redis.call('ZRANGEBYSCORE', EXPIRES, '-inf', now, 'LIMIT', 0, SWEEP / 2)
   for n = 1, #ids do
     local f = standing(redis.call('HGET', JOB .. ids[n], 's'))
     if f and (f.state == 'completed' or f.state == 'failed' or f.state == 'cancelled') then
