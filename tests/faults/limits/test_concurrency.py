@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 
 from shared.contracts.queue import RateLimit
@@ -37,21 +35,21 @@ def test_a_limit_is_changed_while_they_run(site: Site) -> None:
     with site.workers({"concurrency": 5}):
         site.add(400, JOB_MS)
         eventually(lambda: site.engine.counts(QUEUE).completed >= 10)
-        changed = []
+        phases = []
         for limit in (2, 9):
             site.engine.set_limits(QUEUE, {"concurrency": limit})
-            changed.append((site.now_ms(), limit))
+            begin = site.now_ms()
             done = site.engine.counts(QUEUE).completed
             eventually(lambda done=done, limit=limit: site.engine.counts(QUEUE).completed >= done + limit * 15)  # type: ignore[misc]
-        changed.append((site.now_ms(), 0))
+            phases.append((limit, begin + 1_000, site.now_ms()))
         assert site.engine.counts(QUEUE).waiting > 0
         site.engine.drain(QUEUE)
         site.wait_until_done(10)
     spans = site.spans()
-    for (began, limit), (ended, _) in itertools.pairwise(changed):
-        within = [span for span in spans if span.ended > began + 1_000 and span.began < ended]
+    for limit, begin, end in phases:
+        within = [span for span in spans if span.ended > begin and span.began < end]
         assert most_at_once(within) == limit
-        assert at_work(spans, began + 1_000, ended) >= 0.95 * limit
+        assert at_work(spans, begin, end) >= 0.95 * limit
 
 
 def test_limits_of_groups_are_kept_and_used_up(site: Site) -> None:
