@@ -105,7 +105,7 @@ $(BENCH_VENV)/.bullmq: $(BULLMQ)/package-lock.json
 		mkdir -p $(@D) && touch $@; fi
 
 .PHONY: bench
-bench: $(READY) $(if $(filter queues imports,$(ARGS)),,$(PEERS))  ## Measure Callboard beside its peers and pandas (minutes).
+bench: $(READY) $(if $(filter queues scale imports,$(ARGS)),,$(PEERS))  ## Measure Callboard beside its peers and pandas (minutes).
 	@$(BIN)/python -m bench $(ARGS)
 
 # Locking must work while a requirements file is out of step, so it depends on uv alone.

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import contest, imports, queues, report
+from bench import contest, imports, queues, report, scale
 from bench.peer import PEERS
 
 #: what --quick divides the numbers of jobs by
@@ -38,6 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
         results["peers"], failures = outcome.as_json(), outcome.failures
         for table in (report.promises_table(outcome), *report.measurement_tables(outcome)):
             console.print(table)
+    if options.only in (None, "scale"):
+        results["scale"] = scale.run()
+        for table in scale.tables(results["scale"]):
+            console.print(table)
     if options.only in (None, "imports"):
         results["imports"] = imports.run()
         console.print_json(json.dumps(results["imports"]))
@@ -50,7 +54,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--json", type=Path, default=Path("bench-results.json"), help="where the figures go")
     parser.add_argument("--rounds", type=int, default=queues.ROUNDS, help="the median of so many is taken")
-    parser.add_argument("--only", choices=["queues", "peers", "imports"], help="measure just this part")
+    parser.add_argument("--only", choices=["queues", "peers", "scale", "imports"], help="measure just this part")
     parser.add_argument("--quick", action="store_true", help="peers: a tenth of the jobs, to see that all of them run")
     names = [peer.name for peer in PEERS]
     parser.add_argument("--peer", nargs="+", choices=names, metavar="NAME", help=f"just these: {', '.join(names)}")

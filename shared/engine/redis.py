@@ -146,11 +146,17 @@ class RedisEngine(RedisMaintenance):
 
     def reap(self, queue: str) -> list[str]:
         """See :meth:`Engine.reap`."""
-        ids, steps = self._run("reap", queue, DEFAULT_MAX_STALLS)
+        reaped: list[str] = []
+        while True:
+            ids, steps = self._run("reap", queue, DEFAULT_MAX_STALLS)
+            reaped += [f"{queue}.{local_id.decode()}" for local_id in ids]
+            # A script takes a few only, so that it never holds the server for long.
+            if not ids:
+                break
         if steps:
             # Once: what is left is taken by who cycles the queue, and the caller has leases to renew.
             self.relay(queue)
-        return [f"{queue}.{local_id.decode()}" for local_id in ids]
+        return reaped
 
     def waiter(self, worker: str) -> RedisWaiter:
         """See :meth:`Engine.waiter`."""

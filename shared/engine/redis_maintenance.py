@@ -12,8 +12,8 @@ from shared.engine.requests import GROUP_PARTS, changed_limits, describe_limits,
 from shared.engine.states import State
 from shared.errors import ValidationFailed, WrongState
 
-#: jobs removed by one call, which holds the server for about a millisecond
-CHUNK = 200
+#: jobs removed by one call, which holds the server for a millisecond, or two where each is of another group
+CHUNK = 50
 
 
 class RedisMaintenance(RedisFlows):
@@ -74,7 +74,11 @@ class RedisMaintenance(RedisFlows):
             if name not in known:
                 raise ValidationFailed(f"There is no limit {name!r}. Limits: {', '.join(known)}.")
         QueueLimits(**limits)  # type: ignore[arg-type]  # refuses what cannot hold
-        self._run("limit", queue, _field(group), changed_limits(limits), describe_limits(limits))
+        cursor = b"0"
+        while True:
+            cursor = self._run("limit", queue, _field(group), changed_limits(limits), describe_limits(limits), cursor)
+            if cursor == b"0":
+                return
 
     def limits(self, queue: str, *, group: str | None = None) -> Mapping[str, RateLimit | int | None]:
         """See :meth:`Engine.limits`."""

@@ -160,8 +160,8 @@ def test_many_due_jobs_are_promoted_over_several_cycles(rig: Rig) -> None:
     ids = add(rig.engine, 250, delay_ms=60_000)
     for job_id in ids:
         rig.make_due(job_id)
-    seen = []
-    for _ in range(3):
-        next_ms = cycle(rig.engine).next_ms
-        seen.append((rig.engine.counts("q").waiting, next_ms))
-    assert seen == [(100, 0), (200, 0), (250, None)], "0 means: more are due, come again at once"
+    waiting = 0
+    while (next_ms := cycle(rig.engine).next_ms) == 0:
+        before, waiting = waiting, rig.engine.counts("q").waiting
+        assert before < waiting <= before + 100, "some at a time; 0 means: more are due, come again at once"
+    assert (next_ms, rig.engine.counts("q").waiting) == (None, 250)

@@ -122,13 +122,15 @@ def test_a_cycle_reaps_and_gives_the_job_to_its_caller(rig: Rig) -> None:
     assert end(rig.engine, old) is FinishStatus.STALE
 
 
-def test_more_than_a_hundred_are_reaped_over_several_calls(rig: Rig) -> None:
+def test_many_are_reaped_over_several_calls(rig: Rig) -> None:
     ids = add(rig.engine, 150)
     take(rig.engine, 150)
     for job_id in ids:
         rig.expire(job_id)
     assert cycle(rig.engine).next_ms == 0, "there is more to reap: come again at once"
-    assert len(rig.engine.reap("q")) == 50
+    waiting = rig.engine.counts("q").waiting
+    assert 0 < waiting <= 100
+    assert len(rig.engine.reap("q")) == 150 - waiting
     assert rig.engine.counts("q").waiting == 150
     assert [job.id for job in take(rig.engine, 150)] == ids
 

@@ -191,7 +191,7 @@ local function commit_finishes()
 end
 
 local function promote_due()
-  local due = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', now, 'LIMIT', 0, 100)
+  local due = redis.call('ZRANGEBYSCORE', DELAYED, '-inf', now, 'LIMIT', 0, 50)
   if #due == 0 then return end
   -- It comes first: see write_even_when_full.
   redis.call('ZREM', DELAYED, unpack(due))
@@ -263,6 +263,9 @@ local function lease(id, jobs)
   return true
 end
 
+local PARK = 100 -- groups found held back by one call: a bound on how long the server is held
+local parks = 0
+
 -- Give the group whose turn it is to this worker: one of its jobs, unless its limits hold it back.
 local function take_turn(jobs)
   local head = redis.call('ZPOPMIN', LINE)
@@ -272,6 +275,7 @@ local function take_turn(jobs)
   if group ~= '' and g_concurrency ~= ''
     and tonumber(redis.call('HGET', RUNNING, group) or '0') >= tonumber(g_concurrency) then
     redis.call('ZADD', PARKED, 'inf', group)
+    parks = parks + 1
     return
   end
   if group ~= '' and g_rate ~= '' then
@@ -280,6 +284,7 @@ local function take_turn(jobs)
     local allowed, base = starts_allowed(LIMITER .. ':' .. group, interval, slack, now_us)
     if allowed < 1 then
       redis.call('ZADD', PARKED, math.ceil((base - slack) / 1000), group)
+      parks = parks + 1
       return
     end
     take_starts(LIMITER .. ':' .. group, interval, base, 1, now_us)
@@ -304,10 +309,8 @@ local function is_turn_of_old(old, head)
   return true
 end
 
-local PARKINGS = 200 -- groups that one call finds held back at most: a bound on how long the server is held
-
 local function lease_by_turns(jobs, most)
-  local looks = most - leased + PARKINGS
+  local looks = most - leased + PARK
   while leased < most and looks > 0 do
     looks = looks - 1
     local head = redis.call('ZRANGE', LINE, 0, 0, 'WITHSCORES')
@@ -403,6 +406,8 @@ end
 local deadline = redis.call('ZRANGE', ACTIVE, 0, 0, 'WITHSCORES')
 if deadline[2] then sooner(math.max(0, tonumber(deadline[2]) - now + 1)) end
 if limited and next_us then sooner(math.max(1, math.ceil((next_us - now_us) / 1000))) end
+-- There may be groups yet that are not held back.
+if parks >= PARK and leased < want then sooner(0) end
 if grouped then
   local parked = redis.call('ZRANGE', PARKED, 0, 0, 'WITHSCORES')
   if parked[2] and parked[2] ~= 'inf' then sooner(math.max(1, tonumber(parked[2]) - now)) end

@@ -132,7 +132,7 @@ end
 
 -- Jobs that asked to be kept for less time than the queue keeps its own.
 local function sweep_expired(now)
-  local ids = redis.call('ZRANGEBYSCORE', EXPIRES, '-inf', now, 'LIMIT', 0, sweep_most)
+  local ids = redis.call('ZRANGEBYSCORE', EXPIRES, '-inf', now, 'LIMIT', 0, math.ceil(sweep_most / 2))
   for n = 1, #ids do
     local f = standing(redis.call('HGET', JOB .. ids[n], 's'))
     if f and (f.state == 'completed' or f.state == 'failed' or f.state == 'cancelled') then

@@ -3,7 +3,7 @@
 -- A stall costs no attempt, but is counted: a job whose worker dies under it again and again without any progress in
 -- between is failed with that reason (a "poison" job), or it would kill workers for ever.
 
-local REAP = 100
+local REAP = 30 -- a bound on how long the server is held
 -- A worker that reaches the server calls here more often, milliseconds: each 5 s when idle, each 10 s when busy.
 local OUTAGE = 15000
 -- How soon after an outage a worker that lives has called, milliseconds: the patience for a reply, and a margin.
@@ -44,9 +44,15 @@ local function forgive_outage(now)
   if silence and silence < 1000 then return end
   if silence and silence > OUTAGE then
     local late = redis.call('ZRANGEBYSCORE', ACTIVE, '-inf', now + GRACE)
-    for n = 1, #late do
-      redis.call('ZREM', ACTIVE, late[n])
-      redis.call('ZADD', ACTIVE, now + GRACE, late[n])
+    for first = 1, #late, 1000 do
+      local last = math.min(first + 999, #late)
+      redis.call('ZREM', ACTIVE, unpack(late, first, last))
+      local deadlines = {}
+      for n = first, last do
+        deadlines[#deadlines + 1] = now + GRACE
+        deadlines[#deadlines + 1] = late[n]
+      end
+      redis.call('ZADD', ACTIVE, unpack(deadlines))
     end
   end
   -- It comes first: see write_even_when_full.

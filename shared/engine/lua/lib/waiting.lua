@@ -47,7 +47,7 @@ end
 
 -- With nobody in line there is nobody to be fair to.
 local function forget_turns()
-  if redis.call('EXISTS', LINE, PARKED) == 0 then redis.call('DEL', TURNS) end
+  if redis.call('EXISTS', LINE, PARKED) == 0 then redis.call('UNLINK', TURNS) end
 end
 
 local function last_turn(priority)
