@@ -113,7 +113,7 @@ local function examine(id, token, seen)
   local f = standing(stored[1])
   if not f then return -2 end
   -- A job that was sent back may have been leased again before its finish is repeated, by the lost call itself.
-  if f.lf == token then return 0 end
+  if f.lf == token then return seen[id] == 'sent back' and -1 or 0 end
   if f.l ~= token then return -1 end
   if f.state ~= 'active' or seen[id] then return 0 end
   return 1, f, stored[2]
@@ -127,7 +127,8 @@ local function commit_finishes()
     local status, f, i = examine(id, ARGV[o + 1], seen)
     statuses[n] = status
     if status == 1 then
-      seen[id] = true
+      local back = (ARGV[o + 2] == 'retry' or ARGV[o + 2] == 'release') and not has_flag(f.flags, 'c')
+      seen[id] = back and 'sent back' or 'ended'
       ids[#ids + 1] = id
       ends[#ends + 1] = {o, f, i, followers}
     end
