@@ -36,8 +36,9 @@ class Keys:
         self.queue = queue
         #: what every key of the queue begins with
         self.prefix = f"{{{namespace}:{queue}}}:"
-        #: hash: paused, pos (last place given out), lim (limits that an operator set), lg:<group> (of one group),
-        #: grouped (there were groups), by:<state> (bytes kept), ob:<queue> (last step taken from its outbox)
+        #: hash: paused, pos (last place given out), lim (limits that an operator set), lg:<group> (of one group), j:lim
+        #: and j:lg:<group> (the same as JSON), grouped (there were groups), turn:<priority> (the last turn),
+        #: by:<state> (bytes kept), seen (when a worker called last), ob:<queue> (last step taken from its outbox)
         self.meta = self.prefix + "meta"
         #: stream of what happened
         self.events = self.prefix + "events"

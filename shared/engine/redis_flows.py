@@ -120,6 +120,8 @@ class RedisFlows(RedisCommands):
     def flow(self, flow_id: str) -> FlowRecord | None:
         """See :meth:`Engine.flow`."""
         home, local_id = split_job_id(flow_id)
+        # Whoever added it may have died before its jobs arrived; they would be taken for jobs that are gone.
+        self.relay(home)
         fields = hash_fields(self._call("HGETALL", self._of(home).flow(local_id)))
         if not fields:
             return None

@@ -82,7 +82,7 @@ class RedisMaintenance(RedisFlows):
 
     def limits(self, queue: str, *, group: str | None = None) -> Mapping[str, RateLimit | int | None]:
         """See :meth:`Engine.limits`."""
-        text = self._call("HGET", self._of(queue).meta, _field(group) + ":j")
+        text = self._call("HGET", self._of(queue).meta, "j:" + _field(group))
         return read_limits(from_json(text)) if text else {}
 
 

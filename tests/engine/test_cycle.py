@@ -240,3 +240,13 @@ def test_statuses_come_in_the_order_of_the_finishes(rig: Rig) -> None:
     rig.engine.remove(c.id)
     ends = [finish(job) for job in (d, c, b, a)]
     assert cycle(rig.engine, ends).finishes == [COMMITTED, GONE, STALE, ALREADY]
+
+
+@pytest.mark.parametrize(("outcome", "earlier"), [("retry", "STALE"), ("release", "STALE"), ("complete", "ALREADY")])
+def test_two_runs_of_a_job_in_one_call(engine: Engine, outcome: str, earlier: str) -> None:
+    """As if each had come by a call of its own: of runs that were sent back, the last alone is remembered."""
+    add_one(engine)
+    first = take_one(engine)
+    end(engine, first, Outcome.RETRY)
+    batch = [finish(take_one(engine), Outcome(outcome)), finish(first, Outcome.RETRY)]
+    assert cycle(engine, batch).finishes == [FinishStatus.COMMITTED, FinishStatus[earlier]]

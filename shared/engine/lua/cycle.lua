@@ -143,7 +143,7 @@ local function examine(id, token, seen)
   if stays then return 1, s, stored[2], stays end
   local f = standing(s)
   -- A job that was sent back may have been leased again before its finish is repeated, by the lost call itself.
-  if f.lf == token then return 0 end
+  if f.lf == token then return seen[id] == 'sent back' and -1 or 0 end
   if f.l ~= token then return -1 end
   if f.state ~= 'active' or seen[id] then return 0 end
   return 1, f, stored[2]
@@ -173,7 +173,9 @@ local function commit_finishes()
     local status, f, i, stays = examine(id, ARGV[o + 1], seen)
     statuses[n] = status
     if status == 1 then
-      seen[id] = true
+      local back = ARGV[o + 2] == 'retry' or ARGV[o + 2] == 'release'
+      if back and not stays then back = not has_flag(f.flags, 'c') end
+      seen[id] = back and 'sent back' or 'ended'
       local at = #ids + 1
       ids[at], places[at], standings[at], identities[at], stay[at], follow[at] = id, o, f, i, stays or false, followers
     end

@@ -9,9 +9,9 @@
 -- include: lib/waiting.lua
 
 if ARGV[2] == '' then
-  redis.call('HDEL', META, ARGV[1], ARGV[1] .. ':j')
+  redis.call('HDEL', META, ARGV[1], 'j:' .. ARGV[1])
 else
-  redis.call('HSET', META, ARGV[1], ARGV[2], ARGV[1] .. ':j', ARGV[3])
+  redis.call('HSET', META, ARGV[1], ARGV[2], 'j:' .. ARGV[1], ARGV[3])
 end
 -- Whoever was held back is looked at anew: one group at once, of all some at a call.
 local group = string.match(ARGV[1], '^lg:(.*)$')
