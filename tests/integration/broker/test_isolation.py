@@ -21,6 +21,8 @@ from tests.integration.broker.contracts import QUEUE, Probe
 from tests.integration.broker.patience import eventually
 from tests.integration.broker.workers import running
 
+pytestmark = pytest.mark.faults
+
 Handler = Callable[..., Any]
 
 

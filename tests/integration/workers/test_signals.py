@@ -17,6 +17,8 @@ from tests.integration.broker.patience import eventually
 from tests.integration.broker.processes import READY, WorkerProcess
 from tests.integration.workers.site import Site
 
+pytestmark = pytest.mark.faults
+
 LEASE_S = 2.0
 
 
