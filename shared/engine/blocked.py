@@ -15,6 +15,7 @@ from typing import Any
 from redis.exceptions import AskError, MovedError
 
 from shared.engine.outages import FAILURES, tells_of_failover, translate, unavailable
+from shared.engine.server import SHORTEST_BLOCK_S
 from shared.engine.topology import Node, Topology
 
 #: a key whose node failed is left alone for so long, while the others are waited for
@@ -223,7 +224,7 @@ class ClusterPopper:
 
     def pop(self, keys: Sequence[str], timeout_s: float) -> str | None:
         """See :meth:`Popper.pop`."""
-        timeout_s = min(max(timeout_s, 0.001), self._longest_block_s)
+        timeout_s = min(max(timeout_s, SHORTEST_BLOCK_S), self._longest_block_s)
         try:
             # 0 would mean for ever.
             popped = self._calls.wait({key: ("BLPOP", key, timeout_s) for key in keys}, timeout_s)

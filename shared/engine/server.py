@@ -9,6 +9,8 @@ from typing import Any, Protocol
 from shared.engine.loader import Script
 from shared.engine.outages import FAILURES, REPLY_TIMEOUT_S, longest_block_s, translate
 
+#: shortest block, seconds: 0 would mean for ever, and releases before 7.0 cut a millisecond down to that
+SHORTEST_BLOCK_S = 0.002
 #: entries of a stream: id and fields of each
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
 

@@ -15,7 +15,7 @@ from shared.engine.line import Line
 from shared.engine.loader import Script
 from shared.engine.outages import FAILURES, is_read_only, translate
 from shared.engine.replies import streams
-from shared.engine.server import Entries, Popper, Server, xread
+from shared.engine.server import SHORTEST_BLOCK_S, Entries, Popper, Server, xread
 
 
 class SingleServer(Server):
@@ -80,8 +80,7 @@ class SinglePopper:
 
     def pop(self, keys: Sequence[str], timeout_s: float) -> str | None:
         """See :meth:`Popper.pop`."""
-        # 0 would mean for ever.
-        timeout_s = min(max(timeout_s, 0.001), self._longest_block_s)
+        timeout_s = min(max(timeout_s, SHORTEST_BLOCK_S), self._longest_block_s)
         try:
             reply = cast("list[bytes] | None", self._client.blpop([self._own, *keys], timeout=timeout_s))
         except FAILURES as error:

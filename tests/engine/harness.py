@@ -14,15 +14,14 @@ from typing import Any, Protocol, cast
 
 from shared.contracts.queue import QueueContract, QueueLimits, Retention
 from shared.engine.adding import AddStatus
-from shared.engine.address import parse_address
 from shared.engine.engine import CycleReply, Engine, Finish, FinishStatus, JobRecord, LeasedJob, NewJob, Outcome
 from shared.engine.flows import Dependency, FlowJob, NewFlow
 from shared.engine.keys import Keys, new_job_id
 from shared.engine.loader import Script
 from shared.engine.redis import RedisEngine
-from shared.engine.single import SingleServer
+from shared.engine.server import Server
 from shared.engine.states import State
-from tests.servers import PATIENCE_S, ValkeyServer
+from tests.servers import ValkeyServer
 from tests.topologies import ValkeyCluster
 
 QUEUE = QueueContract("q")
@@ -169,7 +168,8 @@ class RedisRig:
         return put_back
 
     def dying(self, calls: int) -> RedisEngine:
-        engine = RedisEngine(DyingServer(self._server.url, calls), self.namespace)
+        server = DyingServer(Server.from_url(self._server.url), calls)
+        engine = RedisEngine(cast("Server", server), self.namespace)
         self._engines.append(engine)
         return engine
 
@@ -180,20 +180,23 @@ class RedisRig:
         assert self.client.zadd(keys.state(name), {local_id: score}, xx=True, ch=True) == 1, f"{job_id} is not {name}"
 
 
-class DyingServer(SingleServer):
+class DyingServer:
     """The connections of a process that dies after so many calls."""
 
-    def __init__(self, url: str, calls: int) -> None:
-        super().__init__(parse_address(url), PATIENCE_S)
+    def __init__(self, server: Server, calls: int) -> None:
+        self._server = server
         self._left = calls
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)
 
     def run(self, script: Script, key: str, args: tuple[Any, ...]) -> Any:
         self._count()
-        return super().run(script, key, args)
+        return self._server.run(script, key, args)
 
     def call(self, *command: Any) -> Any:
         self._count()
-        return super().call(*command)
+        return self._server.call(*command)
 
     def _count(self) -> None:
         if self._left == 0:
