@@ -22,7 +22,6 @@ def test_a_worker_without_its_server_stops_all_the_same_and_nothing_is_lost(
     steps: int, make_valkey: Callable[..., ValkeyServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shared.broker.channel.STOP_GRACE_S", 0.5)
-    monkeypatch.setattr("shared.broker.broker.STOP_GRACE_S", 0.5)
     server = make_valkey(appendonly=True)
     broker = JobBroker(url=server.url, middleware=[Pipelines(), Retries()], lease_s=1)
     began, gate = threading.Event(), threading.Event()
